@@ -1,0 +1,14 @@
+DROP TABLE backtest_trades;
+DROP TABLE backtest_results;
+DROP TABLE backtest_runs;
+DROP TABLE patterns;
+DROP TABLE bar_features;
+DROP TABLE ohlcv_daily;
+DROP TABLE quarantined_bars;
+DROP TABLE load_ledger;
+DROP TABLE dividends;
+DROP TABLE splits;
+DROP TABLE sessions;
+DROP TABLE symbols;
+DROP FUNCTION source_rank(TEXT);
+DROP DOMAIN timeframe;

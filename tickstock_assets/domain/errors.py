@@ -1,0 +1,38 @@
+"""The exceptions a user may meet; each message is one sentence: what, expected, found, what to do.
+
+    TickstockError            anything a person can act on; the command prints it and exits with 2
+    ├── ConfigError           a setting or an argument is missing or wrong
+    ├── DatabaseError         the database is unreachable, refuses us, or is of the wrong version
+    ├── ContractError         a frame does not have the columns or types its stage promises
+    └── ProviderError         a vendor did not deliver
+        ├── TransientProviderError    may succeed when tried again
+        └── PermanentProviderError    will fail again until something is changed
+"""
+
+
+class TickstockError(Exception):
+    """Base of every error that names its own remedy."""
+
+
+class ConfigError(TickstockError):
+    """A setting or an argument is missing or wrong."""
+
+
+class DatabaseError(TickstockError):
+    """The database is unreachable, refuses us, or is of the wrong version."""
+
+
+class ContractError(TickstockError):
+    """A frame does not have the columns or types its stage promises."""
+
+
+class ProviderError(TickstockError):
+    """A vendor did not deliver."""
+
+
+class TransientProviderError(ProviderError):
+    """May succeed when tried again: rate limit, 5xx, timeout, broken payload."""
+
+
+class PermanentProviderError(ProviderError):
+    """Fails again until something is changed: bad key, unknown symbol, not entitled."""

@@ -1,0 +1,169 @@
+"""The contract of each stage, in pandera: what a frame must be before the next stage may read it.
+
+A check's `error` is the rule that quarantine, asset checks and reports speak of; `quality.REASONS` puts it into words.
+"""
+
+import pandas as pd
+import pandera.pandas as pa
+
+TIMEFRAMES = ("1m", "5m", "15m", "1h", "1d")
+DIRECTIONS = ("bullish", "bearish")
+FAMILIES = ("candlestick", "chart", "wyckoff")
+SYMBOL_PATTERN = r"^[A-Za-z0-9.:/_-]{1,32}\Z"
+
+# Beyond these a value does not fit NUMERIC(18,8) or NUMERIC(24,8).
+MAX_PRICE = 1e10
+MAX_VOLUME = 1e16
+
+
+def _price(*, nullable: bool = False) -> pa.Column:
+    return pa.Column(
+        float,
+        [pa.Check.gt(0, error="non_positive_price"), pa.Check.lt(MAX_PRICE, error="out_of_range")],
+        nullable=nullable,
+    )
+
+
+def _not_negative(*, nullable: bool = False) -> pa.Column:
+    return pa.Column(float, pa.Check.ge(0, error="negative_value"), nullable=nullable)
+
+
+def _utc() -> pa.Column:
+    return pa.Column(pd.DatetimeTZDtype("us", "UTC"))
+
+
+def _no_later_than(early: str, late: str, name: str) -> pa.Check:
+    return pa.Check(lambda frame: ~(frame[early] > frame[late]), error=name)
+
+
+def _unique_key(*columns: str) -> pa.Check:
+    return pa.Check(lambda frame: ~frame.duplicated(list(columns), keep=False), error="duplicate_key")
+
+
+def _first_of_equals(frame: pd.DataFrame) -> pd.Series:
+    """Return which rows may stay where a key stands more than once.
+
+    An exact repeat costs nothing but itself. Where the repeats disagree none can be trusted, so none stays.
+    """
+    repeats_key = frame.duplicated(["symbol", "date"], keep=False)
+    is_repeat = frame.duplicated(keep="first")
+    disagreeing = frame[~is_repeat].duplicated(["symbol", "date"], keep=False)
+    conflicted = set(map(tuple, frame.loc[disagreeing[disagreeing].index, ["symbol", "date"]].to_numpy()))
+    in_conflict = pd.Series([key in conflicted for key in zip(frame["symbol"], frame["date"], strict=True)], frame.index)
+    return ~(repeats_key & (is_repeat | in_conflict))
+
+
+def daily_bars(sessions: pd.Series) -> pa.DataFrameSchema:
+    """Return the contract of daily bars, unadjusted.
+
+    Args:
+        sessions: the exchange's sessions (datetime64, midnight without a zone).
+    """
+    is_session = pa.Check(lambda dates: dates.isna() | dates.isin(sessions), error="not_a_session")
+    return pa.DataFrameSchema(
+        {
+            "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, error="invalid_symbol")),
+            "date": pa.Column("datetime64[us]", is_session),
+            **{name: _price() for name in ("open", "high", "low", "close")},
+            "volume": pa.Column(
+                float, [pa.Check.ge(0, error="negative_volume"), pa.Check.lt(MAX_VOLUME, error="out_of_range")]
+            ),
+        },
+        checks=[
+            _no_later_than("low", "high", "high_below_low"),
+            *(_no_later_than(price, "high", "price_above_high") for price in ("open", "close")),
+            *(_no_later_than("low", price, "price_below_low") for price in ("open", "close")),
+            pa.Check(_first_of_equals, error="duplicate_key"),
+        ],
+    )
+
+
+SYMBOLS = pa.DataFrameSchema(
+    {
+        "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, error="invalid_symbol")),
+        "exchange": pa.Column(str),
+        "list_date": pa.Column("datetime64[us]", nullable=True),
+    },
+    checks=_unique_key("symbol"),
+)
+
+SPLITS = pa.DataFrameSchema(
+    {
+        "symbol": pa.Column(str),
+        "execution_date": pa.Column("datetime64[us]"),
+        "split_from": pa.Column(float, pa.Check.gt(0, error="non_positive_ratio")),
+        "split_to": pa.Column(float, pa.Check.gt(0, error="non_positive_ratio")),
+    },
+    checks=_unique_key("symbol", "execution_date"),
+)
+
+DIVIDENDS = pa.DataFrameSchema(
+    {
+        "symbol": pa.Column(str),
+        "ex_dividend_date": pa.Column("datetime64[us]"),
+        "cash_amount": pa.Column(float, pa.Check.gt(0, error="non_positive_amount")),
+    },
+    checks=_unique_key("symbol", "ex_dividend_date"),
+)
+
+BAR_FEATURES = pa.DataFrameSchema(
+    {
+        "symbol": pa.Column(str),
+        "timeframe": pa.Column(str, pa.Check.isin(TIMEFRAMES, error="unknown_timeframe")),
+        "timestamp": _utc(),
+        "spread": _not_negative(),
+        "true_range": _not_negative(),
+        "spread_ratio": _not_negative(nullable=True),
+        "volume_ratio": _not_negative(nullable=True),
+        "atr_14": _not_negative(nullable=True),
+        "log_return": pa.Column(float, nullable=True),
+    },
+    checks=[
+        _no_later_than("spread", "true_range", "true_range_below_spread"),
+        _unique_key("symbol", "timeframe", "timestamp"),
+    ],
+)
+
+PATTERNS = pa.DataFrameSchema(
+    {
+        "symbol": pa.Column(str),
+        "timeframe": pa.Column(str, pa.Check.isin(TIMEFRAMES, error="unknown_timeframe")),
+        "timestamp": _utc(),
+        "pattern": pa.Column(str),
+        "variant": pa.Column(str),
+        "family": pa.Column(str, pa.Check.isin(FAMILIES, error="unknown_family")),
+        "direction": pa.Column(str, pa.Check.isin(DIRECTIONS, error="unknown_direction")),
+        "known_at": _utc(),
+        "entry_price": _price(),
+        "stop_loss": _price(),
+    },
+    checks=[
+        pa.Check(lambda frame: frame["known_at"] > frame["timestamp"], error="known_too_early"),
+        pa.Check(
+            lambda frame: (frame["stop_loss"] <= frame["entry_price"]) | (frame["direction"] == "bearish"),
+            error="stop_on_wrong_side",
+        ),
+        pa.Check(
+            lambda frame: (frame["stop_loss"] >= frame["entry_price"]) | (frame["direction"] == "bullish"),
+            error="stop_on_wrong_side",
+        ),
+        _unique_key("symbol", "timeframe", "timestamp", "pattern", "variant"),
+    ],
+)
+
+BACKTEST_RESULTS = pa.DataFrameSchema(
+    {
+        "scope": pa.Column(str),
+        "strategy_name": pa.Column(str),
+        "patterns_detected": pa.Column(int, pa.Check.ge(0, error="negative_value")),
+        "signals": pa.Column(int, pa.Check.ge(0, error="negative_value")),
+        "win_rate": pa.Column(float, pa.Check.in_range(0, 1, error="not_a_share"), nullable=True),
+        "roi": pa.Column(float, nullable=False),
+        "max_drawdown": _not_negative(),
+        "look_ahead_bias_check": pa.Column(bool, pa.Check.eq(True, error="looked_ahead")),
+    },
+    checks=[
+        pa.Check(lambda frame: frame["signals"] <= frame["patterns_detected"], error="more_trades_than_detections"),
+        _unique_key("scope", "strategy_name"),
+    ],
+)

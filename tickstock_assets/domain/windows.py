@@ -1,0 +1,53 @@
+"""Windows of history: one symbol, from a first to a last day."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import groupby
+
+ONE_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """The days from `start` to `end`, both included, of one symbol."""
+
+    symbol: str
+    start: date
+    end: date
+
+    def clipped_to(self, last: date) -> "Window | None":
+        """Return the part up to `last`, or None when it begins after that."""
+        return None if self.start > last else Window(self.symbol, self.start, min(self.end, last))
+
+    def __str__(self) -> str:
+        return f"{self.symbol} {self.start}..{self.end}"
+
+
+def merge_neighbours(windows: Iterable[Window]) -> list[Window]:
+    """Return the fewest windows that cover the same days, in order; windows that touch or overlap become one."""
+    merged: list[Window] = []
+    for window in sorted(windows):
+        last = merged[-1] if merged else None
+        if last and last.symbol == window.symbol and window.start <= last.end + ONE_DAY:
+            merged[-1] = Window(last.symbol, last.start, max(last.end, window.end))
+        else:
+            merged.append(window)
+    return merged
+
+
+def not_covered(wanted: Iterable[Window], covered: Iterable[Window]) -> list[Window]:
+    """Return the parts of `wanted` that no window of `covered` has, as the fewest windows."""
+    by_symbol = {symbol: list(group) for symbol, group in groupby(merge_neighbours(covered), lambda w: w.symbol)}
+    missing: list[Window] = []
+    for window in merge_neighbours(wanted):
+        start = window.start
+        for have in by_symbol.get(window.symbol, []):
+            if have.end < start or have.start > window.end:
+                continue
+            if have.start > start:
+                missing.append(Window(window.symbol, start, have.start - ONE_DAY))
+            start = have.end + ONE_DAY
+        if start <= window.end:
+            missing.append(Window(window.symbol, start, window.end))
+    return missing

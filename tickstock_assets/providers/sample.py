@@ -1,0 +1,157 @@
+"""Real daily bars that ship with the package: five US stocks from 2000-03-01 to 2013-03-01.
+
+Unadjusted prices of the Quandl WIKI set, see `sample_data/NOTICE.md`. Splits and dividends are not listed in the file;
+they follow exactly from the steps of its Adj Close / Close.
+"""
+
+import functools
+import hashlib
+from datetime import date
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from tickstock_assets.domain.errors import ConfigError, PermanentProviderError
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
+from tickstock_assets.domain.windows import Window
+
+VENDORED_FILE = Path(__file__).parent.parent / "sample_data" / "stocks.csv.gz"
+COLUMNS = ["Ticker", "Date", "Open", "High", "Low", "Close", "Volume", "Adj Close"]
+PRICES_AND_VOLUME = {"Open": "open", "High": "high", "Low": "low", "Close": "close", "Volume": "volume"}
+DATE_FORMAT = "%Y-%m-%d"
+
+
+class SampleProvider:
+    """A file of daily bars, by default the vendored one."""
+
+    name = "sample"
+    history_start = date(2000, 1, 1)
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file or VENDORED_FILE
+
+    def horizon(self) -> date:
+        """Return the last day in the file."""
+        last: pd.Timestamp = self._bars["date"].max()
+        return last.date()
+
+    def version(self) -> str:
+        """Return the file's SHA-256."""
+        return hashlib.sha256(self._content).hexdigest()
+
+    def symbols(self) -> pd.DataFrame:
+        """Return one row a ticker; a listing later than the file's first day is taken for the listing date."""
+        first = self._bars.groupby("symbol", as_index=False, sort=True)["date"].min()
+        listed_later = first["date"] > first["date"].min()
+        return pd.DataFrame(
+            {
+                "symbol": first["symbol"],
+                "exchange": DEFAULT_EXCHANGE,
+                "list_date": first["date"].where(listed_later),
+            }
+        )
+
+    def splits(self) -> pd.DataFrame:
+        """Return the splits that the file's adjustment holds."""
+        steps = self._adjustment_steps
+        splits = steps[steps["split"] != 1]
+        return pd.DataFrame(
+            {
+                "symbol": splits["symbol"],
+                "execution_date": splits["date"],
+                "split_from": [float(ratio.denominator) for ratio in splits["split"]],
+                "split_to": [float(ratio.numerator) for ratio in splits["split"]],
+            }
+        ).reset_index(drop=True)
+
+    def dividends(self) -> pd.DataFrame:
+        """Return the cash dividends that the file's adjustment holds."""
+        steps = self._adjustment_steps
+        # WIKI's convention: the factor steps by 1 + dividend / close of the ex-dividend date.
+        cash = (steps["step"] / steps["split"].astype(float) - 1) * steps["close"]
+        dividends = steps.assign(cash_amount=cash.round(6))[cash.abs() > 1e-6]
+        return (
+            dividends[["symbol", "date", "cash_amount"]]
+            .rename(columns={"date": "ex_dividend_date"})
+            .reset_index(drop=True)
+        )
+
+    def fetch_daily_bars(self, window: Window) -> pa.Table:
+        """Return the file's rows of a window, as text; a row whose date cannot be read belongs to every window."""
+        table = self._table
+        if window.symbol not in pc.unique(table["Ticker"]).to_pylist():
+            raise PermanentProviderError(f"{window.symbol}: not in {self.file.name}; `tickstock coverage` lists what is")
+        dates = self._bars["date"]
+        inside = dates.between(pd.Timestamp(window.start), pd.Timestamp(window.end)) | dates.isna()
+        return table.filter(pa.array((inside & (self._bars["symbol"] == window.symbol)).to_numpy(dtype=bool)))
+
+    def parse_daily_bars(self, payload: pa.Table) -> pd.DataFrame:
+        """Return a payload's bars, row for row."""
+        text = payload.to_pandas(types_mapper=None)
+        numbers = {
+            name: pd.to_numeric(text[column], errors="coerce").astype("float64")
+            for column, name in PRICES_AND_VOLUME.items()
+        }
+        dates = pd.to_datetime(text["Date"], format=DATE_FORMAT, errors="coerce").astype("datetime64[us]")
+        return pd.DataFrame({"symbol": text["Ticker"], "date": dates, **numbers})
+
+    @functools.cached_property
+    def _content(self) -> bytes:
+        try:
+            return self.file.read_bytes()
+        except OSError as error:
+            raise ConfigError(
+                f"TICKSTOCK_SAMPLE_FILE: expected a readable CSV file, found {self.file} ({error.strerror}); correct or unset it"
+            ) from None
+
+    @functools.cached_property
+    def _table(self) -> pa.Table:
+        stream = pa.BufferReader(self._content)
+        try:
+            return pa.csv.read_csv(
+                pa.CompressedInputStream(stream, "gzip") if self.file.suffix == ".gz" else stream,
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=COLUMNS,
+                    column_types=dict.fromkeys(COLUMNS, pa.string()),
+                    strings_can_be_null=False,
+                ),
+            )
+        except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+            raise ConfigError(
+                f"{self.file}: expected a CSV file with the columns {','.join(COLUMNS)}, found: {str(error).splitlines()[0]}"
+            ) from None
+
+    @functools.cached_property
+    def _bars(self) -> pd.DataFrame:
+        bars = self.parse_daily_bars(self._table)
+        if bars["date"].isna().all():
+            raise ConfigError(f"{self.file}: expected at least one row with a date such as 2000-03-01, found none")
+        return bars
+
+    @functools.cached_property
+    def _adjustment_steps(self) -> pd.DataFrame:
+        """Return the days on which Adj Close / Close steps: symbol, date, close, step, and the split within the step."""
+        adjusted = pd.to_numeric(self._table["Adj Close"].to_pandas(), errors="coerce")
+        bars = self._bars.assign(factor=adjusted / self._bars["close"])
+        bars = bars[(bars["close"] > 0) & (adjusted > 0) & bars["date"].notna()]
+        bars = bars.drop_duplicates(["symbol", "date"]).sort_values(["symbol", "date"])
+        bars["step"] = bars["factor"] / bars.groupby("symbol")["factor"].shift()
+        steps = bars[(bars["step"] - 1).abs() > 1e-6]
+        return steps.assign(split=[_split_within(step) for step in steps["step"]])[
+            ["symbol", "date", "close", "step", "split"]
+        ]
+
+
+def _split_within(step: float) -> Fraction:
+    """Return the split ratio that a step of the factor is, or 1 when it is a dividend's.
+
+    No dividend in a real market is a fifth of the price and a ratio of small whole numbers to six digits at once.
+    """
+    ratio = Fraction(step).limit_denominator(20)
+    is_split = not 0.8 < step < 1.25 and np.isclose(float(ratio), step, rtol=1e-6, atol=0)
+    return ratio if is_split else Fraction(1)

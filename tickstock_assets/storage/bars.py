@@ -1,0 +1,196 @@
+"""Reading bars, and what hangs on them, as frames: numbers as float64, times in UTC, oldest first.
+
+This is the border at which NUMERIC becomes float64; eight decimals below 1e8 survive it exactly.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from tickstock_assets.domain.windows import Window
+
+UTC = pd.DatetimeTZDtype("us", "UTC")
+DAILY_BARS = """
+    SELECT b.symbol, b.date, s.open AS timestamp, s.close AS session_close,
+           b.open::float8, b.high::float8, b.low::float8, b.close::float8, b.volume::float8, b.vwap::float8, b.source
+    FROM ohlcv_daily b LEFT JOIN sessions s ON s.exchange = b.exchange AND s.session = b.date
+"""
+
+
+def query(
+    connection: Connection, statement: str, parameters: Mapping[str, object], dtypes: Mapping[str, object]
+) -> pd.DataFrame:
+    """Return the rows of a query with these column types, also when there are none."""
+    result = connection.execute(text(statement), parameters)
+    frame = pd.DataFrame(result.all(), columns=list(result.keys()))
+    return frame.astype({column: dtypes[column] for column in frame.columns if column in dtypes})
+
+
+def daily_bars(
+    connection: Connection, windows: Sequence[Window] | None = None, warm_up_bars: int = 0
+) -> pd.DataFrame:
+    """Return stored daily bars, unadjusted.
+
+    Args:
+        connection: open.
+        windows: which days of which symbols; None for everything.
+        warm_up_bars: how many bars before each window to return besides.
+
+    Returns:
+        symbol, date (datetime64), timestamp and session_close (UTC; NaT where the calendar has no such session), open,
+        high, low, close, volume, vwap, source.
+    """
+    dtypes = {
+        "date": "datetime64[us]",
+        "timestamp": UTC,
+        "session_close": UTC,
+        **dict.fromkeys(["open", "high", "low", "close", "volume", "vwap"], "float64"),
+        "symbol": "str",
+        "source": "str",
+    }
+    if windows is None:
+        return query(connection, DAILY_BARS + "ORDER BY b.symbol, b.date", {}, dtypes)
+    return query(
+        connection,
+        DAILY_BARS
+        + """
+        JOIN unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
+            AS w (symbol, first_day, last_day) ON b.symbol = w.symbol
+        WHERE b.date <= w.last_day AND b.date >= coalesce(
+            (SELECT min(date) FROM (SELECT date FROM ohlcv_daily e WHERE e.symbol = w.symbol AND e.date < w.first_day
+                                    ORDER BY date DESC LIMIT :warm_up_bars) AS warm_up), w.first_day)
+        ORDER BY b.symbol, b.date
+        """,
+        {**_columns(windows), "warm_up_bars": warm_up_bars},
+        dtypes,
+    )
+
+
+def bar_features(connection: Connection, timeframe: str, windows: Sequence[Window] | None = None) -> pd.DataFrame:
+    """Return stored features: symbol, timeframe, timestamp and one float64 column a feature."""
+    features = ["spread", "spread_ratio", "volume_ratio", "true_range", "atr_14", "log_return"]
+    selected = ", ".join(f"t.{name}::float8" for name in features)
+    return query(
+        connection,
+        f"SELECT t.symbol, t.timeframe, t.timestamp, {selected} FROM bar_features t {_inside(windows)}",  # noqa: S608
+        {"timeframe": timeframe, **_columns(windows or [])},
+        {"timestamp": UTC, "symbol": "str", "timeframe": "str", **dict.fromkeys(features, "float64")},
+    )
+
+
+def patterns(connection: Connection, timeframe: str, windows: Sequence[Window] | None = None) -> pd.DataFrame:
+    """Return stored detections: key, family, direction, known_at, entry_price, stop_loss and both ratios."""
+    numbers = ["entry_price", "stop_loss", "volume_ratio", "spread_ratio"]
+    selected = ", ".join(f"t.{name}::float8" for name in numbers)
+    texts = ["symbol", "timeframe", "pattern", "variant", "family", "direction"]
+    return query(
+        connection,
+        f"SELECT {', '.join('t.' + name for name in texts)}, t.timestamp, t.known_at, {selected} "  # noqa: S608
+        f"FROM patterns t {_inside(windows, ', t.pattern, t.variant')}",
+        {"timeframe": timeframe, **_columns(windows or [])},
+        {"timestamp": UTC, "known_at": UTC, **dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "str")},
+    )
+
+
+def symbols(connection: Connection) -> pd.DataFrame:
+    """Return symbol, exchange, list_date (datetime64, NaT where unknown), in alphabetical order."""
+    return query(
+        connection,
+        "SELECT symbol, exchange, list_date FROM symbols ORDER BY symbol",
+        {},
+        {"symbol": "str", "exchange": "str", "list_date": "datetime64[us]"},
+    )
+
+
+def sessions(connection: Connection, exchange: str, start: date, end: date) -> pd.DataFrame:
+    """Return session (datetime64), open, close (UTC), kind of an exchange's trading days; closed ones left out."""
+    return query(
+        connection,
+        """
+        SELECT session, open, close, kind FROM sessions
+        WHERE exchange = :exchange AND session BETWEEN :start AND :end AND kind <> 'closed_by_override' ORDER BY session
+        """,
+        {"exchange": exchange, "start": start, "end": end},
+        {"session": "datetime64[us]", "open": UTC, "close": UTC, "kind": "str"},
+    )
+
+
+def splits(connection: Connection) -> pd.DataFrame:
+    """Return symbol, execution_date, split_from, split_to; of several sources the one that ranks first."""
+    return query(
+        connection,
+        """
+        SELECT DISTINCT ON (symbol, execution_date)
+               symbol, execution_date, split_from::float8, split_to::float8 FROM splits
+        ORDER BY symbol, execution_date, source_rank(source)
+        """,
+        {},
+        {"symbol": "str", "execution_date": "datetime64[us]", "split_from": "float64", "split_to": "float64"},
+    )
+
+
+def dividends(connection: Connection) -> pd.DataFrame:
+    """Return symbol, ex_dividend_date, cash_amount; of several sources the one that ranks first."""
+    return query(
+        connection,
+        """
+        SELECT symbol, ex_dividend_date, sum(cash_amount)::float8 AS cash_amount FROM (
+            SELECT *, rank() OVER (PARTITION BY symbol, ex_dividend_date ORDER BY source_rank(source), source) AS place
+            FROM dividends) AS ranked
+        WHERE place = 1 GROUP BY symbol, ex_dividend_date ORDER BY symbol, ex_dividend_date
+        """,
+        {},
+        {"symbol": "str", "ex_dividend_date": "datetime64[us]", "cash_amount": "float64"},
+    )
+
+
+def coverage(connection: Connection, horizons: Mapping[str, date], symbols: Iterable[str] | None = None) -> pd.DataFrame:
+    """Return what is stored per symbol and source, against the sessions of the symbol's exchange.
+
+    A symbol is expected from its first stored bar of a source to the source's horizon, or to its last bar where the
+    source's horizon is not in `horizons`.
+
+    Returns:
+        symbol, timeframe, source, first and last (datetime64), bars, expected, missing (list of days).
+    """
+    wanted = None if symbols is None else list(symbols)
+    return query(
+        connection,
+        """
+        WITH held AS (
+            SELECT symbol, exchange, source, min(date) AS first, max(date) AS last, count(*) AS bars
+            FROM ohlcv_daily WHERE CAST(:symbols AS text[]) IS NULL OR symbol = ANY (:symbols)
+            GROUP BY symbol, exchange, source),
+        spans AS (
+            SELECT held.*, greatest(last, coalesce(horizon, last)) AS horizon FROM held
+            LEFT JOIN unnest(CAST(:sources AS text[]), CAST(:horizons AS date[])) AS h (source, horizon) USING (source))
+        SELECT p.symbol, '1d' AS timeframe, p.source, p.first, p.last, p.bars, count(s.session) AS expected,
+               coalesce(array_agg(s.session ORDER BY s.session) FILTER (WHERE b.date IS NULL), '{}') AS missing
+        FROM spans p
+        LEFT JOIN sessions s ON s.exchange = p.exchange AND s.session BETWEEN p.first AND p.horizon
+                            AND s.kind <> 'closed_by_override'
+        LEFT JOIN ohlcv_daily b ON b.symbol = p.symbol AND b.date = s.session
+        GROUP BY p.symbol, p.source, p.first, p.last, p.bars ORDER BY p.symbol, p.first
+        """,
+        {"symbols": wanted, "sources": list(horizons), "horizons": list(horizons.values())},
+        {"first": "datetime64[us]", "last": "datetime64[us]"},
+    )
+
+
+def _inside(windows: Sequence[Window] | None, order: str = "") -> str:
+    joined = (
+        "JOIN unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[])) "
+        "AS w (symbol, first_day, last_day) "
+        "ON t.symbol = w.symbol AND t.timestamp >= w.first_day AND t.timestamp < w.last_day + 1"
+    )
+    return f"{'' if windows is None else joined} WHERE t.timeframe = :timeframe ORDER BY t.symbol, t.timestamp{order}"
+
+
+def _columns(windows: Sequence[Window]) -> dict[str, object]:
+    return {
+        "symbols": [window.symbol for window in windows],
+        "starts": [window.start for window in windows],
+        "ends": [window.end for window in windows],
+    }

@@ -1,0 +1,174 @@
+"""The connection to PostgreSQL, embedded or a server, and what that server is capable of."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, OperationalError
+
+from tickstock_assets.domain.errors import ConfigError, DatabaseError
+from tickstock_assets.storage import embedded, migrate
+
+DATABASE = "tickstock"
+OLDEST_SUPPORTED = 15
+
+
+class Tier(StrEnum):
+    """What a server offers beyond plain PostgreSQL."""
+
+    PLAIN = "plain PostgreSQL"
+    TIMESCALE_APACHE = "TimescaleDB Apache"
+    TIMESCALE_COMMUNITY = "TimescaleDB Community"
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `tickstock db status` says. `size_bytes` is the whole database's, `rows` is exact."""
+
+    server: str
+    version: str
+    tier: str
+    timescaledb: str | None
+    revision: str | None
+    latest_revision: str
+    size_bytes: int
+    rows: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+def database_url(home: Path, server_url: str | None, database: str | None = None) -> URL:
+    """Return the address of a database; without a server's, start the embedded one and create the database in it.
+
+    Args:
+        home: folder of the embedded server.
+        server_url: `postgresql://user:password@host:port/database`, or None for the embedded server.
+        database: name instead of the one in `server_url` (embedded: instead of `tickstock`).
+
+    Raises:
+        ConfigError: `server_url` is not a PostgreSQL address.
+        DatabaseError: the embedded server does not start.
+    """
+    if server_url is None:
+        server = embedded.acquire(home)
+        name = database or DATABASE
+        embedded.ensure_database(server, name)
+        return make_url(server.url(name))
+    try:
+        url = make_url(server_url)
+    except ArgumentError:
+        url = None
+    # The address itself is not repeated: it may hold a password.
+    if url is None or url.get_backend_name() not in {"postgresql", "postgres"} or not (url.host or url.query):
+        raise ConfigError(
+            "TICKSTOCK_DATABASE_URL: expected postgresql://user:password@host:port/database, "
+            "found something else; correct it or unset it to use the embedded server"
+        )
+    url = url.set(drivername="postgresql", database=database or url.database or DATABASE)
+    return url
+
+
+def open_engine(url: URL, application_name: str = "tickstock") -> Engine:
+    """Return a pooled engine of psycopg 3, in UTC, after a first connection has proved that the server will do.
+
+    Raises:
+        DatabaseError: unreachable, access refused, no such database, or older than PostgreSQL 15.
+    """
+    engine = create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_pre_ping=True,
+        pool_recycle=3600,
+        connect_args={"connect_timeout": 5, "application_name": application_name, "options": "-c timezone=UTC"},
+    )
+    try:
+        with engine.connect() as connection:
+            major = connection.dialect.server_version_info[0]  # type: ignore[attr-defined]
+    except OperationalError as error:
+        raise DatabaseError(_in_one_sentence(url, error)) from None
+    if major < OLDEST_SUPPORTED:
+        raise DatabaseError(
+            f"{_place(url)}: expected PostgreSQL {OLDEST_SUPPORTED} or newer, found {major}; upgrade that server "
+            "or unset TICKSTOCK_DATABASE_URL to use the embedded one"
+        )
+    return engine
+
+
+def open_database(home: Path, server_url: str | None, application_name: str = "tickstock") -> Engine:
+    """Return an engine on a database whose schema is up to date.
+
+    The embedded database is migrated on the way; a server's is its administrator's to migrate.
+
+    Raises:
+        DatabaseError: see `open_engine`; or a server's schema is not at the latest revision.
+    """
+    engine = open_engine(database_url(home, server_url), application_name)
+    if server_url is None:
+        migrate.upgrade(engine)
+    else:
+        migrate.require_latest(engine)
+    return engine
+
+
+def driver(connection: Connection) -> psycopg.Connection[Any]:
+    """Return the psycopg connection below an open SQLAlchemy one, for COPY and composed SQL in its transaction."""
+    below = connection.connection.driver_connection
+    assert isinstance(below, psycopg.Connection)
+    return below
+
+
+def tier(connection: Connection) -> Tier:
+    """Return what the server offers in this database."""
+    installed = connection.execute(text("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")).scalar()
+    if not installed:
+        return Tier.PLAIN
+    licence = connection.execute(text("SELECT current_setting('timescaledb.license', true)")).scalar()
+    return Tier.TIMESCALE_COMMUNITY if licence == "timescale" else Tier.TIMESCALE_APACHE
+
+
+def status(engine: Engine, *, is_embedded: bool) -> Status:
+    """Return what the server is and what the database holds."""
+    with engine.connect() as connection:
+        tables = connection.execute(
+            text("SELECT relname FROM pg_stat_user_tables WHERE schemaname = current_schema() ORDER BY relname")
+        ).scalars()
+        rows = {
+            table: connection.execute(text(f'SELECT count(*) FROM "{table}"')).scalar_one()  # noqa: S608 from the catalog
+            for table in tables
+            if table != "schema_revision"
+        }
+        return Status(
+            server="embedded" if is_embedded else _place(engine.url),
+            version=connection.execute(text("SHOW server_version")).scalar_one().split()[0],
+            tier=tier(connection).value,
+            timescaledb=connection.execute(
+                text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+            ).scalar(),
+            revision=migrate.current_revision(connection),
+            latest_revision=migrate.latest_revision(),
+            size_bytes=connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one(),
+            rows=rows,
+        )
+
+
+def _place(url: URL) -> str:
+    host = url.host or url.query.get("host") or "localhost"
+    return f"PostgreSQL at {host}" + (f":{url.port}" if url.port else "")
+
+
+def _in_one_sentence(url: URL, error: OperationalError) -> str:
+    cause = str(error.orig)
+    said = cause.strip().splitlines()[-1].strip() if cause.strip() else "no answer"
+    if "authentication failed" in cause or "no password supplied" in cause:
+        advice = f"the user name or password is not accepted for {url.username or 'the default user'}"
+    elif "does not exist" in cause:
+        advice = said.rsplit("FATAL:", maxsplit=1)[-1].strip() + "; create it or name another"
+    elif "too many clients" in cause:
+        advice = "it has no free connection; close some or raise max_connections"
+    else:
+        advice = f"cannot be reached ({said.rsplit('failed:', maxsplit=1)[-1].strip()}); is it running, and is the address right?"
+    return f"{_place(url)}: {advice} (TICKSTOCK_DATABASE_URL)"

@@ -1,0 +1,75 @@
+"""The schema's revisions: which one a database has, and the way up and down. The SQL itself is in `sql/`."""
+
+from pathlib import Path
+
+from alembic import command, op
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine
+
+from tickstock_assets.domain.errors import ConfigError, DatabaseError
+from tickstock_assets.project_files import project_file
+
+
+def run_sql_beside(revision_file: str, direction: str) -> None:
+    """Run the `.up.sql` or `.down.sql` file beside a revision, within Alembic's transaction.
+
+    The driver's own cursor runs it: SQLAlchemy would read `:name` and `%` in it as parameters.
+    """
+    script = Path(revision_file).with_suffix(f".{direction}.sql").read_text(encoding="utf-8")
+    with op.get_bind().connection.cursor() as cursor:
+        cursor.execute(script)
+
+
+def latest_revision() -> str:
+    """Return the newest revision that `sql/` has."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise ConfigError(f"{project_file('sql')}: expected at least one revision, found none; reinstall the package")
+    return head
+
+
+def current_revision(connection: Connection) -> str | None:
+    """Return the revision of a database, or None when it has no schema yet."""
+    return MigrationContext.configure(connection, opts={"version_table": "schema_revision"}).get_current_revision()
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring a database up to a revision; nothing happens when it is there already."""
+    with engine.begin() as connection:
+        _run(command.upgrade, connection, revision)
+
+
+def downgrade(engine: Engine, revision: str) -> None:
+    """Take a database down to a revision; `base` removes the whole schema and every row in it."""
+    with engine.begin() as connection:
+        _run(command.downgrade, connection, revision)
+
+
+def require_latest(engine: Engine) -> None:
+    """Raise DatabaseError unless the database has the newest revision."""
+    with engine.connect() as connection:
+        found = current_revision(connection)
+    if found != latest_revision():
+        raise DatabaseError(
+            f"The database is at schema revision {found or 'none'}, expected {latest_revision()}; "
+            "run `tickstock db migrate`"
+        )
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(project_file("sql") / "migrations").replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _run(verb: object, connection: Connection, revision: str) -> None:
+    config = _config()
+    config.attributes["connection"] = connection
+    try:
+        verb(config, revision)  # type: ignore[operator]
+    except CommandError as error:
+        raise DatabaseError(f"Schema revision {revision}: {error}; `tickstock db status` shows where it stands") from None
