@@ -113,13 +113,13 @@ def _factors_at(symbols: Column, day: Ints, splits: pd.DataFrame) -> Floats:
     # Key 0 stands for "before every split", so that a position of 0 reads a factor of 1 of no symbol.
     position = np.searchsorted(split_key[order], (bar_code.astype(np.int64) << _DAY_BITS) + day, side="right")
     code_at = np.concatenate([[-1], split_code[order]])[position]
-    return np.asarray(np.where(code_at == bar_code, np.concatenate([[1.0], grown])[position], 1.0), np.float64)
+    return np.where(code_at == bar_code, np.concatenate([[1.0], grown])[position], 1.0)
 
 
 def _ratios(splits: pd.DataFrame) -> Floats:
     """Return split_to / split_from, all positive and finite."""
-    shares_from = splits["split_from"].to_numpy(np.float64)
-    shares_to = splits["split_to"].to_numpy(np.float64)
+    shares_from: Floats = splits["split_from"].to_numpy(np.float64)
+    shares_to: Floats = splits["split_to"].to_numpy(np.float64)
     wrong = ~((shares_from > 0) & (shares_to > 0) & np.isfinite(shares_from) & np.isfinite(shares_to))
     if wrong.any():
         split = splits.iloc[int(np.argmax(wrong))]
@@ -142,7 +142,6 @@ def _day_numbers(dates: Column, subject: str) -> Ints:
     if moments.tz is not None:
         raise ContractError(f"{subject}: expected a session's date, found moments in {moments.tz}")
     if moments.hasnans:
-        raise ContractError(
-            f"{subject}: expected a date in every row, found {np.count_nonzero(moments.isna())} without"
-        )
+        missing = np.count_nonzero(moments.isna())
+        raise ContractError(f"{subject}: expected a date in every row, found {missing} without")
     return moments.to_numpy().astype("datetime64[D]").astype(np.int64)

@@ -4,6 +4,7 @@
     ├── ConfigError           a setting or an argument is missing or wrong
     ├── DatabaseError         the database is unreachable, refuses us, or is of the wrong version
     ├── ContractError         a frame does not have the columns or types its stage promises
+    ├── LandingError          a landed payload is gone or is not what was written
     └── ProviderError         a vendor did not deliver
         ├── TransientProviderError    may succeed when tried again
         └── PermanentProviderError    will fail again until something is changed
@@ -24,6 +25,10 @@ class DatabaseError(TickstockError):
 
 class ContractError(TickstockError):
     """A frame does not have the columns or types its stage promises."""
+
+
+class LandingError(TickstockError):
+    """A landed payload is gone or is not what was written."""
 
 
 class ProviderError(TickstockError):

@@ -12,6 +12,9 @@ Elsewhere: splits (adjustments.py), findings (patterns/), SQL (storage/).
 """
 
 from collections.abc import Iterator
+from functools import reduce
+from itertools import accumulate, pairwise
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +63,7 @@ def wilder_atr(ranges: Floats, period: int = ATR_PERIOD, memory: int = WARMUP_BA
 
     Wilder's recursion, atr = (atr * (period - 1) + true range) / period, never forgets its seed. Here it is seeded, for
     each bar anew, with the mean of the first `period` true ranges of the last `memory`. Until bar `memory` that is
-    exactly the usual series (TA-Lib's, seeded with bars 1 to `period`). After it, the two differ by what the weight
+    the usual series (TA-Lib's, seeded with bars 1 to `period`). After it, the two differ by what the weight
     of the seed has decayed to: (13 / 14) ** 386 or 4e-13 of the seeds' difference, below the eighth decimal stored.
 
     Args:
@@ -82,16 +85,31 @@ def wilder_atr(ranges: Floats, period: int = ATR_PERIOD, memory: int = WARMUP_BA
     # padded[t : t + memory] are the ranges that bar t may remember.
     padded = np.concatenate([np.full(memory, np.nan), ranges[1:]])
     missing = np.concatenate([[0], np.cumsum(np.isnan(padded))])
-    complete = missing[memory:][:n_bars] == missing[:n_bars]
+    n_before_bar_0 = np.maximum(memory - np.arange(n_bars), 0)
+    broken = missing[memory:][:n_bars] - missing[:n_bars] > n_before_bar_0
+    atr[:memory] = _recursion_from_bar_0(ranges[:memory], period)
+    for start in range(memory, n_bars, _BLOCK):
+        stop = min(start + _BLOCK, n_bars)
+        atr[start:stop] = _recursion(padded[start : stop + memory], stop - start, period, memory)
     for start in range(0, n_bars, _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, n_bars))
-        whole = complete[block]
-        if whole.any():
-            atr[block] = _recursion(padded[start : block[-1] + memory], len(block), period, memory)
-        if not whole.all():
-            atr[block[~whole]] = _skipping_recursion(padded, block[~whole], period, memory)
+        bars = start + np.flatnonzero(broken[start : start + _BLOCK])
+        atr[bars] = _skipping_recursion(padded, bars, period, memory)
     atr[np.isnan(ranges)] = np.nan
     return atr
+
+
+# The three below do the same operations in the same order, so that a bar has the same bits whichever computes it.
+
+
+def _recursion_from_bar_0(ranges: Floats, period: int) -> Floats:
+    """Return Wilder's average over all ranges so far; NaN from the first NaN on."""
+    average = np.full(len(ranges), np.nan)
+    if len(ranges) > period:
+        # Not sum(), which since Python 3.12 corrects its rounding.
+        seed = reduce(add, ranges[1 : period + 1].tolist()) / period
+        later = ranges[period + 1 :].tolist()
+        average[period:] = list(accumulate(later, lambda atr, tr: (atr * (period - 1) + tr) / period, initial=seed))
+    return average
 
 
 def _recursion(padded: Floats, n_bars: int, period: int, memory: int) -> Floats:
@@ -108,7 +126,7 @@ def _recursion(padded: Floats, n_bars: int, period: int, memory: int) -> Floats:
 
 
 def _skipping_recursion(padded: Floats, bars: npt.NDArray[np.intp], period: int, memory: int) -> Floats:
-    """Return the same, in the same order of operations, over the ranges of the window that are not NaN."""
+    """Return Wilder's average over those of padded[t : t + memory] that are not NaN, for each bar t of `bars`."""
     average = np.zeros(len(bars))
     seen = np.zeros(len(bars), dtype=np.int64)
     for step in range(memory):
@@ -216,5 +234,5 @@ def symbol_slices(bars: pd.DataFrame) -> Iterator[slice]:
         raise ContractError(
             f"bars: expected {len(symbols)} symbols one after another, found {len(starts)} changes of symbol"
         )
-    for start, stop in zip(starts, np.append(starts[1:], len(bars)), strict=True):
-        yield slice(int(start), int(stop))
+    for start, stop in pairwise([*starts.tolist(), len(bars)]):
+        yield slice(start, stop)

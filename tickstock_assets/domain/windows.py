@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
 
+import pandas as pd
+
 ONE_DAY = timedelta(days=1)
 
 
@@ -51,3 +53,13 @@ def not_covered(wanted: Iterable[Window], covered: Iterable[Window]) -> list[Win
         if start <= window.end:
             missing.append(Window(window.symbol, start, window.end))
     return missing
+
+
+def rows_inside(frame: pd.DataFrame, time_column: str, windows: Iterable[Window]) -> pd.DataFrame:
+    """Return the rows whose symbol and time lie in one of the windows; a day lasts from midnight to midnight UTC."""
+    days = frame[time_column].dt.tz_localize(None) if frame[time_column].dt.tz is not None else frame[time_column]
+    inside = pd.Series(data=False, index=frame.index)
+    for window in windows:
+        within_days = (days >= pd.Timestamp(window.start)) & (days < pd.Timestamp(window.end + ONE_DAY))
+        inside |= within_days & (frame["symbol"] == window.symbol)
+    return frame[inside]

@@ -146,6 +146,45 @@ def dividends(connection: Connection) -> pd.DataFrame:
     )
 
 
+def quarantined(connection: Connection, windows: Sequence[Window] | None = None) -> pd.DataFrame:
+    """Return rejected daily rows: symbol, date, rule, reason, row. One whose date cannot be read is in every window."""
+    return query(
+        connection,
+        """
+        SELECT q.symbol, q.date, q.rule, q.reason, q.row::text AS row FROM quarantined_bars q
+        WHERE q.timeframe = '1d' AND (CAST(:everything AS boolean) OR EXISTS (
+            SELECT FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
+                AS w (symbol, first_day, last_day)
+            WHERE q.symbol = w.symbol AND (q.date IS NULL OR q.date BETWEEN w.first_day AND w.last_day)))
+        ORDER BY q.symbol, q.date, q.rule
+        """,
+        {"everything": windows is None, **_columns(windows or [])},
+        {"date": "datetime64[us]"},
+    )
+
+
+def backtest_results(connection: Connection) -> pd.DataFrame:
+    """Return the results of the newest backtest, numbers as float64, counts as int."""
+    numbers = ["win_rate", "average_r_multiple", "roi", "sharpe", "sortino", "max_drawdown", "profit_factor", "expectancy"]
+    counts = ["patterns_detected", "signals", "winning", "losing"]
+    return query(
+        connection,
+        f"""
+        SELECT scope, strategy_name, pattern, {", ".join(counts)}, look_ahead_bias_check,
+               {", ".join(f"{name}::float8" for name in numbers)}
+        FROM backtest_results WHERE run = (SELECT id FROM backtest_runs ORDER BY started_at DESC LIMIT 1)
+        ORDER BY scope, strategy_name
+        """,  # noqa: S608 names from the two lists above
+        {},
+        {
+            **dict.fromkeys(numbers, "float64"),
+            **dict.fromkeys(counts, "int64"),
+            **dict.fromkeys(["scope", "strategy_name", "pattern"], "str"),
+            "look_ahead_bias_check": "bool",
+        },
+    )
+
+
 def coverage(connection: Connection, horizons: Mapping[str, date], symbols: Iterable[str] | None = None) -> pd.DataFrame:
     """Return what is stored per symbol and source, against the sessions of the symbol's exchange.
 

@@ -43,11 +43,11 @@ class MergeCounts:
 class Scope:
     """What a derived table's frame answers for: rows in here that the frame does not have are removed.
 
-    `windows` bound the table's `time_column`; `where` lists the values of further columns.
+    `where` lists the values of columns; `windows`, if given, bound the symbol and the table's `time_column` besides.
     """
 
-    windows: Sequence[Window]
-    time_column: str
+    windows: Sequence[Window] | None = None
+    time_column: str = "timestamp"
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
@@ -119,7 +119,7 @@ def _describe(cursor: Cursor, table: str, columns: list[str]) -> _Table:
 def _lock_symbols(cursor: Cursor, target: _Table, incoming: pa.Table, scope: Scope | None) -> None:
     """Let one writer at a time have a symbol of a table; always in alphabetical order, so that none waits in a circle."""
     symbols = set(incoming["symbol"].unique().to_pylist()) if "symbol" in incoming.column_names else {""}
-    symbols |= {window.symbol for window in scope.windows} if scope else set()
+    symbols |= {window.symbol for window in scope.windows or ()} if scope else set()
     for symbol in sorted(str(symbol) for symbol in symbols):
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"{target.name}|{symbol}"])
 
@@ -138,26 +138,32 @@ def _copy_incoming(cursor: Cursor, target: _Table, incoming: pa.Table) -> None:
 
 
 def _remove_absent(cursor: Cursor, target: _Table, scope: Scope) -> int:
-    cursor.execute("CREATE TEMP TABLE scope (symbol text, first_day date, last_day date) ON COMMIT DROP")
-    with cursor.copy("COPY scope FROM STDIN") as copy:
-        for window in scope.windows:
-            copy.write_row((window.symbol, window.start, window.end))
-    where = [sql.SQL("AND t.{} = ANY ({})").format(sql.Identifier(c), list(v)) for c, v in scope.where.items()]
+    # An untyped literal takes the column's own type, so that its index serves.
+    conditions = [
+        sql.SQL("t.{} = ANY ({})").format(sql.Identifier(column), sql.Literal("{" + ",".join(values) + "}"))
+        for column, values in scope.where.items()
+    ]
+    if scope.windows is not None:
+        conditions.append(_in_windows(cursor, scope.windows, scope.time_column))
     cursor.execute(
         _sql(
-            """
-            DELETE FROM {table} t USING scope s
-            WHERE t.symbol = s.symbol AND t.{time} >= s.first_day AND t.{time} < s.last_day + 1 {where}
-              AND NOT EXISTS (SELECT FROM incoming i WHERE {same_key})
-            """,
+            "DELETE FROM {table} t WHERE {in_scope} AND NOT EXISTS (SELECT FROM incoming i WHERE {same_key})",
             target,
-            time=sql.Identifier(scope.time_column),
-            where=sql.SQL(" ").join(where),
+            in_scope=sql.SQL(" AND ").join(conditions),
         )
     )
-    removed = cursor.rowcount
-    cursor.execute("DROP TABLE scope")
-    return removed
+    return cursor.rowcount
+
+
+def _in_windows(cursor: Cursor, windows: Sequence[Window], time_column: str) -> sql.Composed:
+    cursor.execute("DROP TABLE IF EXISTS pg_temp.scope")
+    cursor.execute("CREATE TEMP TABLE scope (symbol text, first_day date, last_day date) ON COMMIT DROP")
+    with cursor.copy("COPY scope FROM STDIN") as copy:
+        for window in windows:
+            copy.write_row((window.symbol, window.start, window.end))
+    return sql.SQL(
+        "EXISTS (SELECT FROM scope s WHERE t.symbol = s.symbol AND t.{0} >= s.first_day AND t.{0} < s.last_day + 1)"
+    ).format(sql.Identifier(time_column))
 
 
 def _drop_outranked(cursor: Cursor, target: _Table) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from tickstock_assets.domain.errors import ConfigError, DatabaseError
 from tickstock_assets.storage import embedded, migrate
@@ -112,6 +112,29 @@ def open_database(home: Path, server_url: str | None, application_name: str = "t
     else:
         migrate.require_latest(engine)
     return engine
+
+
+def ensure_server_database(url: URL) -> None:
+    """Create the database of an address on its server when it is not there yet.
+
+    Raises:
+        DatabaseError: the server is unreachable, or the role may not create databases.
+    """
+    try:
+        open_engine(url).dispose()
+    except DatabaseError:
+        engine = open_engine(url.set(database="postgres")).execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            with engine.connect() as connection:
+                connection.exec_driver_sql(f'CREATE DATABASE "{url.database}"')
+        except ProgrammingError as error:
+            if not isinstance(error.orig, psycopg.errors.DuplicateDatabase):
+                raise DatabaseError(
+                    f"{_place(url)}: expected a database {url.database!r} or the right to create it, found neither; "
+                    f"have an administrator run CREATE DATABASE {url.database}"
+                ) from None
+        finally:
+            engine.dispose()
 
 
 def driver(connection: Connection) -> psycopg.Connection[Any]:

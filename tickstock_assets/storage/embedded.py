@@ -4,7 +4,8 @@
     ensure_database(server, "tickstock")
     server.url("tickstock")                # for psycopg, psycopg2 and SQLAlchemy alike
 
-Elsewhere: the process behind it (keeper.py), folders and users (placement.py), which server to use (database.py).
+Elsewhere: files and locks (cluster.py), the process behind it (keeper.py), folders and users (placement.py), which
+server to use (database.py).
 """
 
 import atexit
@@ -26,13 +27,14 @@ from psycopg import sql
 
 from tickstock_assets.domain.errors import DatabaseError
 from tickstock_assets.storage import keeper, placement
-from tickstock_assets.storage.keeper import Cluster, try_lock
+from tickstock_assets.storage.cluster import POLL_SECONDS, PORT, Cluster, is_same_file, require_private, try_lock
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 # A keeper that fails writes why and exits; one more attempt tells a passing trouble from a lasting one.
 ATTEMPTS = 2
 LARGEST_LOG_BYTES = 10_000_000
+PACKAGE_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,10 @@ def acquire(home: Path, timeout_seconds: float = START_SECONDS) -> Server:
             if cluster.is_ready():
                 break
             if starts > ATTEMPTS or time.monotonic() > deadline:
-                raise _failure(cluster, log_start, "cannot be started" if starts > ATTEMPTS else "did not start in time")
-            time.sleep(keeper.POLL_SECONDS)
-        keeper.require_private(cluster.sockets, cluster.data.stat().st_uid)
+                what = "cannot be started" if starts > ATTEMPTS else "did not start in time"
+                raise _failure(cluster, log_start, what)
+            time.sleep(POLL_SECONDS)
+        require_private(cluster.sockets, cluster.data.stat().st_uid)
     return _server(cluster)
 
 
@@ -119,7 +122,7 @@ def stop(home: Path, *, force: bool = False) -> None:
     with _explained(home):
         release(home)
         cluster = placement.find_cluster(home.resolve())
-        if cluster is None:
+        if cluster is None or not cluster.folder.exists():
             return
         deadline = time.monotonic() + STOP_SECONDS
         while _is_kept(cluster) or cluster.postmaster_pid() is not None:
@@ -133,7 +136,7 @@ def stop(home: Path, *, force: bool = False) -> None:
             _ensure_keeper(cluster)  # a server whose keeper was killed needs one to stop it
             if time.monotonic() > deadline:
                 raise _failure(cluster, 0, "did not stop in time")
-            time.sleep(keeper.POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
         cluster.stop_request.unlink(missing_ok=True)
 
 
@@ -143,20 +146,20 @@ def destroy(home: Path) -> None:
     with _explained(home):
         cluster = placement.find_cluster(home.resolve())
         folders = {home.resolve() / "postgres"} | ({cluster.folder, cluster.sockets} if cluster else set())
-        for folder in sorted(folders, reverse=True):
+        for folder in sorted(folders, reverse=True):  # inner ones first
             if folder.exists():
                 shutil.rmtree(folder)
 
 
 def _server(cluster: Cluster) -> Server:
-    return Server(cluster.sockets, keeper.PORT, keeper.SUPERUSER)
+    return Server(cluster.sockets, PORT, keeper.SUPERUSER)
 
 
 def _hold(cluster: Cluster, deadline: float) -> None:
     while True:
         with _guard:
             descriptor = _held.get(cluster.folder)
-            if descriptor is not None and keeper.is_same_file(descriptor, cluster.holders_lock):
+            if descriptor is not None and is_same_file(descriptor, cluster.holders_lock):
                 return
             descriptor = try_lock(cluster.holders_lock, fcntl.LOCK_SH)
             if descriptor is not None:
@@ -166,7 +169,7 @@ def _hold(cluster: Cluster, deadline: float) -> None:
                 return
         if time.monotonic() > deadline:
             raise _failure(cluster, 0, "is still being stopped")
-        time.sleep(keeper.POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _ensure_keeper(cluster: Cluster) -> bool:
@@ -185,19 +188,19 @@ def _ensure_keeper(cluster: Cluster) -> bool:
 
 def _spawn_keeper(cluster: Cluster, lock: int) -> None:
     account = placement.server_account(cluster.data)
-    command = [sys.executable, "-P", keeper.__file__, str(lock), str(cluster.folder), str(cluster.sockets)]
+    command = [sys.executable, "-m", keeper.__name__, str(lock), str(cluster.folder), str(cluster.sockets)]
     command.append(str(placement.binaries(account)))
     if account:
         command += [str(account.uid), str(account.gid)]
     if cluster.log.exists() and cluster.log.stat().st_size > LARGEST_LOG_BYTES:
         cluster.log.replace(cluster.log.with_suffix(".old.log"))
     with cluster.log.open("ab") as log:
-        subprocess.run(
+        subprocess.run(  # noqa: S603 our own program and folders
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd="/",
+            cwd=PACKAGE_ROOT,  # found there by `-m`, installed or not
             pass_fds=(lock,),
             start_new_session=True,
             check=True,
@@ -268,8 +271,6 @@ def _explained(home: Path) -> Iterator[None]:
     """Turn what the operating system refuses into a sentence."""
     try:
         yield
-    except keeper.KeeperError as error:
-        raise DatabaseError(str(error)) from error
     except (OSError, subprocess.CalledProcessError) as error:
         raise DatabaseError(
             f"embedded PostgreSQL in {home}: expected a folder we can write and lock files in, found {error}; "

@@ -1,9 +1,8 @@
-"""Writing what is found out about bars: rejected rows and backtests."""
+"""Writing what is found out about bars: rejected rows and detections."""
 
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -48,35 +47,10 @@ def quarantine(connection: Connection, source: str, rejects: pd.DataFrame, raw: 
     return merge(connection, "quarantined_bars", rows.drop(columns="occurrence"))
 
 
-def save_backtest(
-    connection: Connection, run: dict[str, Any], results: pd.DataFrame, trades: pd.DataFrame
-) -> dict[str, MergeCounts]:
-    """Store a backtest under the id that its configuration, code and data give it; computing it again changes nothing.
-
-    Args:
-        connection: open.
-        run: config (JSON text), config_hash, code_version, data_hash, data_as_of, data_source, started_at, finished_at.
-        results: columns of `backtest_results` without `run`.
-        trades: columns of `backtest_trades` without `run`.
-    """
-    run_id = backtest_id(run)
-    first_seen = {"started_at", "finished_at"}
-    header = pd.DataFrame([{"id": run_id, **run}])
-    if _exists(connection, run_id):
-        header = header.drop(columns=list(first_seen))
-    return {
-        "backtest_runs": merge(connection, "backtest_runs", header),
-        "backtest_results": merge(connection, "backtest_results", results.assign(run=run_id)),
-        "backtest_trades": merge(connection, "backtest_trades", trades.assign(run=run_id)),
-    }
-
-
-def backtest_id(run: dict[str, Any]) -> str:
-    """Return the id of a backtest."""
-    return str(uuid.uuid5(NAMESPACE, "|".join(["backtest", run["config_hash"], run["code_version"], run["data_hash"]])))
-
-
-def _exists(connection: Connection, run_id: str) -> bool:
-    return (
-        connection.exec_driver_sql("SELECT 1 FROM backtest_runs WHERE id = %(id)s", {"id": run_id}).scalar() is not None
-    )
+def as_pattern_rows(detections: pd.DataFrame, features: pd.DataFrame, timeframe: str) -> pd.DataFrame:
+    """Return detections as rows of `patterns`: with id, timeframe and the ratios of the bar that completes each."""
+    ratios = features[["symbol", "timestamp", "volume_ratio", "spread_ratio"]]
+    rows = detections.assign(timeframe=timeframe).merge(ratios, how="left", on=["symbol", "timestamp"])
+    rows["metadata"] = [json.dumps(details, sort_keys=True) for details in rows["metadata"]]
+    rows["id"] = content_ids("pattern", rows, ["symbol", "timeframe", "timestamp", "pattern", "variant"])
+    return rows

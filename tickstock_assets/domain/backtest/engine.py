@@ -126,7 +126,8 @@ def price_trades(market: Market, entries: pd.DataFrame, config: BacktestConfig) 
     entry_fee = commission(shares, entry_fill, config.commission_rate)
     fees = entry_fee + commission(shares, exit_fill, config.commission_rate)
     slippage = slippage_cost(shares, entry_quote, entry_fill) + slippage_cost(shares, exit_quote, exit_fill)
-    dividends = side * shares * (market.paid[exit_bar] - market.paid[entry_bar])
+    # Plus 0, so that a short without a dividend shows 0 and not -0.
+    dividends = side * shares * (market.paid[exit_bar] - market.paid[entry_bar]) + 0.0
     return trades.assign(
         entry_fill=entry_fill,
         exit_fill=exit_fill,

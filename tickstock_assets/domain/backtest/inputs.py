@@ -140,7 +140,7 @@ def lay_out_market(bars: pd.DataFrame, dividends: pd.DataFrame) -> Market:
     _refuse_unpriced(bars, columns)
     starts = np.flatnonzero(np.diff(symbol, prepend=-1))
     market = Market(
-        symbols=pd.Index(symbols),
+        symbols=pd.Index(symbols.tolist()),
         sessions=pd.DatetimeIndex(sessions).tz_localize("UTC").as_unit(timestamp.unit),
         first_bar=starts,
         last_bar=np.append(starts[1:], len(bars)) - 1,

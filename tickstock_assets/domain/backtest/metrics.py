@@ -30,15 +30,14 @@ def sleeve_curves(market: Market, positions: pd.DataFrame) -> Floats:
     if positions.empty:
         return np.ones(len(market.close))
     bar = np.arange(len(market.close))
-    columns = {name: positions[name].to_numpy() for name in positions.columns.drop("exit_reason")}
     # A sleeve holds one position at a time, so the last one entered says all about a bar.
-    latest = np.searchsorted(columns["entry_bar"], bar, side="right") - 1
-    entry, last = {name: values[latest] for name, values in columns.items()}, columns["exit_bar"][latest]
-    per_share = market.close - entry["entry_fill"] + market.paid - market.paid[entry["entry_bar"]]
-    marked = 1.0 + entry["side"] * entry["shares"] * per_share - entry["entry_fee"]
-    growth = np.where(bar < last, marked, 1.0 + entry["pnl"])
-    untouched = (latest < 0) | (entry["symbol"] != market.symbol)
-    return np.where(untouched, 1.0, entry["stake"] * growth)
+    latest = np.searchsorted(positions["entry_bar"].to_numpy(), bar, side="right") - 1
+    names = ("symbol", "side", "entry_bar", "exit_bar", "entry_fill", "entry_fee", "shares", "pnl", "stake")
+    symbol, side, entry_bar, exit_bar, fill, fee, shares, pnl, stake = (positions[n].to_numpy()[latest] for n in names)
+    per_share = market.close - fill + market.paid - market.paid[entry_bar]
+    marked = 1.0 + side * shares * per_share - fee
+    untouched = (latest < 0) | (symbol != market.symbol)
+    return np.where(untouched, 1.0, stake * np.where(bar < exit_bar, marked, 1.0 + pnl))
 
 
 def portfolio_curve(market: Market, sleeves: Floats) -> Floats:
@@ -217,4 +216,6 @@ def _previous(curves: Floats, first: Ints) -> Floats:
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
+    quotient: Floats = np.full(numerator.shape, np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient

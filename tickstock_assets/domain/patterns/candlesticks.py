@@ -1,9 +1,10 @@
 """TA-Lib's 61 candlestick functions, made independent of where the arrays begin and of bars without a trade.
 
-TA-Lib carries three things along an array that would leak into a finding:
+Three things would leak into a finding:
 
-    rounding   it keeps running totals, so with fractional prices a tie (a body exactly a tenth of the average) falls
-               one way or the other depending on the first bar. We pass whole numbers, of which float64 sums are exact.
+    rounding   with fractional prices a tie (a shadow exactly twice the body) falls either way, and TA-Lib's running
+               totals keep the rounding of a wild bar long after it left the average, so a finding may depend on where
+               the array begins. We pass whole numbers, of which float64 sums are exact.
     NaN        one silences most functions for the rest of the array. We run each stretch without NaN by itself.
     splits     prices must compare across one. We pass each bar's past in that bar's own share unit, where its prices
                are what was quoted, hence whole multiples of the unit stored.
@@ -13,6 +14,7 @@ Names are TA-Lib's own. Elsewhere: which detectors exist, what a finding holds (
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -144,7 +146,7 @@ class Candles:
     @cached_property
     def stretches(self) -> list[Stretch]:
         """The bars that have a candle, cut where one is missing and where the share unit changes."""
-        return list(_stretches(self))
+        return _stretches(self)
 
 
 def _stretches(candles: Candles) -> list[Stretch]:
@@ -152,10 +154,10 @@ def _stretches(candles: Candles) -> list[Stretch]:
     traded, unit = candles.traded, candles.split_factor
     n_bars = len(traded)
     changes = (traded[1:] != traded[:-1]) | (unit[1:] != unit[:-1])
-    starts = np.concatenate([np.zeros(min(n_bars, 1), dtype=np.intp), np.flatnonzero(changes) + 1])
+    edges = sorted({0, *(np.flatnonzero(changes) + 1).tolist(), n_bars})
     stretches = []
     unbroken_since = 0
-    for start, stop in zip(starts.tolist(), np.append(starts[1:], n_bars).tolist(), strict=True):
+    for start, stop in pairwise(edges):
         if not traded[start]:
             unbroken_since = stop
             continue

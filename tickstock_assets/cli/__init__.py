@@ -1,0 +1,20 @@
+"""The `tickstock` command: thin verbs, one module a group. Heavy imports wait until a verb needs them."""
+
+import sys
+
+from tickstock_assets.cli.app import app
+from tickstock_assets.domain.errors import TickstockError
+
+# Importing a module registers its verbs.
+from tickstock_assets.cli import bars, db, demo, seed, ui  # noqa: F401, E402, I001  isort:skip
+
+EXIT_USER_ERROR = 2
+
+
+def main() -> None:
+    """Run the command; an error a person can act on is one sentence and exit code 2."""
+    try:
+        app()
+    except TickstockError as error:
+        sys.stderr.write(f"tickstock: {error}\n")
+        sys.exit(EXIT_USER_ERROR)

@@ -1,0 +1,176 @@
+"""`tickstock demo`: the whole graph on the sample data, and what came of it."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rich.progress
+from rich.table import Table
+
+from tickstock_assets.cli.app import JsonOption, app, console, print_json
+from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.settings import settings
+
+BEST_SHOWN = 10
+PATTERNS_SHOWN = 15
+
+
+@app.command()
+def demo(*, as_json: JsonOption = False) -> None:
+    """Load the sample data and compute everything from it, as Dagster runs that `tickstock ui` shows.
+
+    Five US stocks, 2000 to 2013: bars are landed, validated and stored, features and patterns computed, every pattern
+    backtested. Doing it twice changes nothing.
+    """
+    home = settings().home_path
+    home.mkdir(parents=True, exist_ok=True)
+    with _only_one(home):
+        _materialize(home, quiet=as_json)
+        summary = _summary()
+    if as_json:
+        print_json(summary)
+    else:
+        _print(summary)
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    with (home / "demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{home}: another `tickstock demo` is at work there; wait for it to end") from None
+        yield
+
+
+def _materialize(home: Path, *, quiet: bool) -> None:
+    with _progress(quiet) as progress:
+        task = progress.add_task("Starting PostgreSQL and Dagster", total=None)
+        from tickstock_assets.defs import launching
+        from tickstock_assets.defs.partitions import SYMBOLS, YEARS, rectangle_tags
+        from tickstock_assets.defs.resources import engine, provider
+        from tickstock_assets.definitions import defs
+
+        with launching.open_instance(home) as instance:
+            engine()
+            launching.close_interrupted_runs(instance)
+            jobs = {name: defs.resolve_job_def(name) for name in ("reference", "daily_history", "backtest")}
+            progress.update(task, total=sum(len(job.graph.node_defs) for job in jobs.values()))
+
+            def on_step(step: str) -> None:
+                progress.update(task, advance=1, description=step)
+
+            launching.run_job(instance, jobs["reference"], {}, on_step)
+            wanted = provider().symbols()["symbol"].tolist()
+            known = list(instance.get_dynamic_partitions(str(SYMBOLS.name)))
+            years = [int(year) for year in YEARS.get_partition_keys()]
+            for tags in [rectangle_tags(group, known, years[0], years[-1]) for group in _side_by_side(wanted, known)]:
+                launching.run_job(instance, jobs["daily_history"], tags, on_step)
+            launching.run_job(instance, jobs["backtest"], {}, on_step)
+            progress.update(task, description="Done")
+
+
+def _side_by_side(wanted: list[str], known: list[str]) -> list[list[str]]:
+    """Return the valid ones of `wanted` in groups that stand side by side in Dagster's list."""
+    groups: list[list[str]] = []
+    last = -2
+    for place, symbol in enumerate(known):
+        if symbol in wanted:
+            if place == last + 1:
+                groups[-1].append(symbol)
+            else:
+                groups.append([symbol])
+            last = place
+    return groups
+
+
+def _progress(quiet: bool) -> rich.progress.Progress:
+    return rich.progress.Progress(
+        rich.progress.SpinnerColumn(),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TextColumn("{task.description}"),
+        console=console,
+        disable=quiet,
+        transient=not console.is_terminal,
+    )
+
+
+def _summary() -> dict[str, Any]:
+    from tickstock_assets.cli.database import engine
+    from tickstock_assets.defs.resources import provider
+    from tickstock_assets.storage import bars as stored
+
+    with engine().connect() as connection:
+        held = stored.coverage(connection, {provider().name: provider().horizon()})
+        rejected = stored.quarantined(connection)
+        detections = stored.patterns(connection, "1d")
+        results = stored.backtest_results(connection)
+    portfolio = results[results["scope"] == "portfolio"]
+    return {
+        "bars": [
+            {
+                "symbol": row.symbol,
+                "first": f"{row.first:%Y-%m-%d}",
+                "last": f"{row.last:%Y-%m-%d}",
+                "bars": row.bars,
+                "quarantined": int((rejected["symbol"] == row.symbol).sum()),
+                "missing": len(row.missing),
+            }
+            for row in held[held["source"] == provider().name].itertuples()
+        ],
+        "quarantined": len(rejected),
+        "detections": detections.groupby(["pattern", "variant"]).size().reset_index(name="count").to_dict("records"),
+        "backtest": portfolio.sort_values(["sharpe", "strategy_name"], ascending=[False, True]).to_dict("records"),
+    }
+
+
+def _print(summary: dict[str, Any]) -> None:
+    console.print(_bars_table(summary))
+    detections = sorted(summary["detections"], key=lambda row: -row["count"])
+    table = Table("pattern", title=f"{sum(row['count'] for row in detections):,} detections of {len(detections)} patterns")
+    table.add_column("detections", justify="right")
+    for row in detections[:PATTERNS_SHOWN]:
+        table.add_row(f"{row['pattern']} {row['variant']}".strip(), f"{row['count']:,}")
+    if len(detections) > PATTERNS_SHOWN:
+        rest = detections[PATTERNS_SHOWN:]
+        table.add_row(f"… {len(rest)} more", f"{sum(row['count'] for row in rest):,}", style="dim")
+    console.print(table)
+    console.print(_backtest_table(summary["backtest"]))
+    total = sum(row["bars"] for row in summary["bars"])
+    console.print(
+        f"\n[bold]{total:,} bars stored over {len(summary['bars'])} symbols, {summary['quarantined']:,} quarantined.[/]"
+    )
+    console.print("Next: [bold]tickstock ui[/] shows the graph, or `make ui` in a checkout; `tickstock bars AAPL --adjusted` the bars.")
+
+
+def _bars_table(summary: dict[str, Any]) -> Table:
+    table = Table("symbol", "first", "last", title="Daily bars")
+    for name in ("bars", "quarantined", "missing"):
+        table.add_column(name, justify="right")
+    for row in summary["bars"]:
+        table.add_row(row["symbol"], row["first"], row["last"], f"{row['bars']:,}", f"{row['quarantined']:,}", f"{row['missing']:,}")
+    return table
+
+
+def _backtest_table(results: list[dict[str, Any]]) -> Table:
+    table = Table(
+        "strategy",
+        title=f"Backtest of {len(results)} strategies, portfolio of all symbols: the {BEST_SHOWN} best and the worst by Sharpe",
+    )
+    for name in ("trades", "win rate", "ROI", "Sharpe", "max drawdown"):
+        table.add_column(name, justify="right")
+    ranked = [row for row in results if row["sharpe"] == row["sharpe"]]
+    for row in [*ranked[:BEST_SHOWN], *ranked[BEST_SHOWN:][-1:]]:
+        table.add_row(
+            row["strategy_name"],
+            f"{row['signals']:,}",
+            f"{row['win_rate']:.1%}",
+            f"{row['roi']:+.1%}",
+            f"{row['sharpe']:.2f}",
+            f"{row['max_drawdown']:.1%}",
+        )
+    return table

@@ -1,0 +1,45 @@
+"""`tickstock ui`: Dagster's web interface and daemon on our database."""
+
+import os
+import socket
+import sys
+from typing import Annotated
+
+import typer
+
+from tickstock_assets.cli.app import app, console
+from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.settings import settings
+
+LOOPBACK = "127.0.0.1"
+
+
+@app.command()
+def ui(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. There is no login: open it to others only behind a proxy that has one.")
+    ] = LOOPBACK,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+) -> None:
+    """Open the Dagster web UI, with the daemon that runs backfills, schedules and sensors. Ctrl-C stops both."""
+    from tickstock_assets.defs.launching import dagster_environment
+
+    _require_free(host, port)
+    environment = dagster_environment(settings().home_path)
+    console.print(f"Dagster web UI: [bold]http://{host}:{port}[/] (ready in a few seconds; Ctrl-C stops it)")
+    sys.stdout.flush()
+    # This process becomes Dagster's, so that a signal reaches it and nothing is left behind.
+    arguments = ["dagster", "dev", "--module-name", "tickstock_assets.definitions", "--host", host, "--port", str(port)]
+    os.execve(sys.executable, [sys.executable, "-m", *arguments], environment)  # noqa: S606 no shell, our own interpreter
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"http://{host}:{port}: expected an address and port that are free, found {error.strerror}; "
+                "choose another with --port"
+            ) from None

@@ -1,0 +1,24 @@
+"""The single assembly of everything Dagster sees; loads without secrets, network or database."""
+
+import dagster as dg
+
+from tickstock_assets.defs.assets import backtests, bars, features, patterns, raw, reference
+from tickstock_assets.defs.checks import CHECKS
+from tickstock_assets.defs.io_managers import TableIOManager
+from tickstock_assets.defs.jobs import JOBS
+from tickstock_assets.defs.resources import Database, MarketData
+
+database = Database()
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([reference, raw, bars, features, patterns, backtests]),
+    asset_checks=CHECKS,
+    jobs=JOBS,
+    resources={
+        "database": database,
+        "market_data": MarketData(),
+        "io_manager": TableIOManager(database=database),
+    },
+    # Steps of a run take milliseconds; a process for each would cost a second and more to import.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,41 @@
+"""What providers sent, landed as Parquet before anything else happens to it."""
+
+import dagster as dg
+
+from tickstock_assets.defs.assets import reference
+from tickstock_assets.defs.loading import land_missing
+from tickstock_assets.defs.partitions import DAILY, windows_of
+from tickstock_assets.defs.resources import MarketData, engine
+
+
+@dg.asset(
+    group_name="raw",
+    kinds={"parquet"},
+    partitions_def=DAILY,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[reference.symbols],
+    code_version="1",
+)
+def raw_daily_bars(context: dg.AssetExecutionContext, market_data: MarketData) -> dg.MaterializeResult[None]:
+    """Daily bars as the provider sent them, unadjusted: one Parquet file and one ledger row a fetched window.
+
+    Only windows that the ledger does not have are fetched, so running it again fetches nothing.
+    """
+    summary = land_missing(
+        market_data.provider,
+        engine(),
+        market_data.landing_folder,
+        windows_of(context.partition_keys),
+        on_landed=lambda window: context.log.info("Landed %s", window),
+    )
+    summary.raise_for_failures()
+    return dg.MaterializeResult(
+        metadata={
+            "windows_fetched": len(summary.fetched),
+            "windows_already_landed": summary.already_landed,
+            "rows_in": summary.rows,
+            "provider": market_data.provider.name,
+            "horizon": market_data.provider.horizon().isoformat(),
+            "landing_folder": dg.MetadataValue.path(str(market_data.landing_folder)),
+        }
+    )

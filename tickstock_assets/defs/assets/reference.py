@@ -1,0 +1,50 @@
+"""Reference data: the instruments, the calendar, and the corporate actions. Unpartitioned; replaced as a whole."""
+
+from datetime import date
+
+import dagster as dg
+import pandas as pd
+
+from tickstock_assets.defs.loading import keep_valid
+from tickstock_assets.defs.partitions import SYMBOLS
+from tickstock_assets.defs.resources import Database, MarketData
+from tickstock_assets.domain.schemas import DIVIDENDS, SPLITS
+from tickstock_assets.domain.schemas import SYMBOLS as SYMBOLS_CONTRACT
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
+
+GROUP = "reference"
+
+
+@dg.asset(group_name=GROUP, kinds={"postgres"}, code_version="1")
+def symbols(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
+    """The instruments that the provider has, one row each; every valid one becomes a partition."""
+    with database.begin() as connection:
+        valid, n_rejected = keep_valid(connection, market_data.provider.name, market_data.provider.symbols(), SYMBOLS_CONTRACT)
+    context.instance.add_dynamic_partitions(str(SYMBOLS.name), valid["symbol"].tolist())
+    context.add_output_metadata({"rows_quarantined": n_rejected})
+    return valid
+
+
+@dg.asset(group_name=GROUP, kinds={"postgres"}, code_version="1")
+def sessions(market_data: MarketData) -> pd.DataFrame:
+    """The trading sessions of the exchange over the provider's history, with open and close in UTC."""
+    provider = market_data.provider
+    return trading_sessions(DEFAULT_EXCHANGE, provider.history_start, date(provider.horizon().year, 12, 31))
+
+
+@dg.asset(group_name=GROUP, kinds={"postgres"}, deps=[symbols], code_version="1")
+def splits(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
+    """Share splits: `split_from` old shares become `split_to` new ones on the execution date."""
+    with database.begin() as connection:
+        valid, n_rejected = keep_valid(connection, market_data.provider.name, market_data.provider.splits(), SPLITS)
+    context.add_output_metadata({"rows_quarantined": n_rejected})
+    return valid.assign(source=market_data.provider.name)
+
+
+@dg.asset(group_name=GROUP, kinds={"postgres"}, deps=[symbols], code_version="1")
+def dividends(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
+    """Cash dividends per share, as shares are counted on the ex-dividend date."""
+    with database.begin() as connection:
+        valid, n_rejected = keep_valid(connection, market_data.provider.name, market_data.provider.dividends(), DIVIDENDS)
+    context.add_output_metadata({"rows_quarantined": n_rejected})
+    return valid.assign(source=market_data.provider.name, distribution_type="unknown")

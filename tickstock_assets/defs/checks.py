@@ -1,0 +1,186 @@
+"""Asset checks: each stage's contract held against what is stored, evaluated once a run over what the run works on.
+
+A hard violation is an ERROR and blocks what is downstream; what a person should only look at is a WARN.
+"""
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+import pandas as pd
+from pandera.pandas import DataFrameSchema
+from sqlalchemy import Connection, text
+
+from tickstock_assets.defs.assets import backtests, bars, features, patterns, raw, reference
+from tickstock_assets.defs.loading import verify_landed
+from tickstock_assets.defs.partitions import windows_of_run
+from tickstock_assets.defs.plots import rows_as_table
+from tickstock_assets.defs.resources import Database, MarketData, engine, provider
+from tickstock_assets.domain import schemas
+from tickstock_assets.domain.quality import violations
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
+from tickstock_assets.domain.windows import Window
+from tickstock_assets.settings import settings
+from tickstock_assets.storage import bars as stored
+
+Windows = Sequence[Window] | None
+
+
+def _windows(context: dg.AssetCheckExecutionContext) -> Windows:
+    return windows_of_run(context.instance, context.run.tags)
+
+
+def _verdict(offending: pd.DataFrame, n_checked: int) -> dg.AssetCheckResult:
+    """Return a pass when nothing offends, else a failure with the first rows."""
+    metadata: dict[str, dg.MetadataValue] = {
+        "rows_checked": dg.MetadataValue.int(n_checked),
+        "rows_offending": dg.MetadataValue.int(len(offending)),
+    }
+    if not offending.empty:
+        metadata["first_offending_rows"] = rows_as_table(offending)
+    return dg.AssetCheckResult(passed=offending.empty, severity=dg.AssetCheckSeverity.ERROR, metadata=metadata)
+
+
+def contract_check(
+    asset: dg.AssetsDefinition,
+    read: Callable[[Connection, Windows], pd.DataFrame],
+    contract: Callable[[Connection], DataFrameSchema],
+) -> dg.AssetChecksDefinition:
+    """Return a blocking check that holds an asset's stored rows against its contract."""
+
+    @dg.asset_check(
+        asset=asset,
+        name=f"{asset.key.path[-1]}_contract",
+        blocking=True,
+        description="Every stored row keeps the contract of its stage.",
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
+        with database.begin() as connection:
+            rows = read(connection, _windows(context))
+            return _verdict(violations(rows, contract(connection)), len(rows))
+
+    return check
+
+
+@dg.asset_check(asset=raw.raw_daily_bars, blocking=True)
+def raw_daily_bars_landed(
+    context: dg.AssetCheckExecutionContext, market_data: MarketData
+) -> dg.AssetCheckResult:
+    """Every window up to the horizon is in the ledger, and every landed file is what was written."""
+    problems = verify_landed(market_data.provider, engine(), market_data.landing_folder, _windows(context))
+    return _verdict(pd.DataFrame({"problem": problems}), n_checked=len(problems))
+
+
+@dg.asset_check(asset=bars.ohlcv_daily, blocking=True)
+def ohlcv_daily_quarantine(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
+    """Rejected rows are few: any are a warning, a share above TICKSTOCK_QUARANTINE_THRESHOLD blocks what is downstream."""
+    windows = _windows(context)
+    with database.begin() as connection:
+        n_stored = len(stored.daily_bars(connection, windows))
+        rejected = stored.quarantined(connection, windows)
+    share = len(rejected) / max(len(rejected) + n_stored, 1)
+    blocks = share > settings().quarantine_threshold
+    return dg.AssetCheckResult(
+        passed=rejected.empty,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        metadata={
+            "rows_stored": n_stored,
+            "rows_quarantined": len(rejected),
+            "share_quarantined": share,
+            "threshold": settings().quarantine_threshold,
+            "first_quarantined_rows": rows_as_table(rejected),
+        },
+    )
+
+
+@dg.asset_check(asset=bars.ohlcv_daily)
+def ohlcv_daily_complete(database: Database) -> dg.AssetCheckResult:
+    """Every session of the exchange between a symbol's first bar and the provider's horizon has a bar."""
+    with database.begin() as connection:
+        held = stored.coverage(connection, {provider().name: provider().horizon()})
+    missing = held[["symbol", "missing"]].explode("missing").dropna()
+    return dg.AssetCheckResult(
+        passed=missing.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"sessions_missing": len(missing), "first_missing_sessions": rows_as_table(missing)},
+    )
+
+
+@dg.asset_check(asset=features.bar_features, blocking=True)
+def bar_features_complete(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
+    """Every bar has its features, and every row of features its bar."""
+    windows = _windows(context)
+    with database.begin() as connection:
+        keys = stored.daily_bars(connection, windows)[["symbol", "timestamp"]]
+        measured = stored.bar_features(connection, "1d", windows)[["symbol", "timestamp"]]
+    joined = keys.merge(measured, how="outer", indicator="found_in")
+    unmatched = joined[joined["found_in"] != "both"]
+    return _verdict(unmatched.replace({"found_in": {"left_only": "bars", "right_only": "features"}}), len(joined))
+
+
+@dg.asset_check(asset=patterns.patterns, blocking=True)
+def patterns_known_at_close(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
+    """Every detection completes on a stored bar and is known at that bar's close, not before."""
+    windows = _windows(context)
+    with database.begin() as connection:
+        closes = stored.daily_bars(connection, windows)[["symbol", "timestamp", "session_close"]]
+        found = stored.patterns(connection, "1d", windows)
+    joined = found.merge(closes, how="left", on=["symbol", "timestamp"])
+    early = joined[~(joined["known_at"] >= joined["session_close"])]
+    return _verdict(early[["symbol", "timestamp", "pattern", "variant", "known_at", "session_close"]], len(joined))
+
+
+@dg.asset_check(asset=backtests.backtest_metrics, blocking=True)
+def backtest_metrics_add_up(database: Database) -> dg.AssetCheckResult:
+    """The trades of the newest run sum to the portfolio's return, strategy by strategy, to a cent in 100,000."""
+    with database.begin() as connection:
+        rows = connection.execute(
+            text("""
+                WITH newest AS (SELECT id, (config ->> 'capital')::numeric AS capital FROM backtest_runs
+                                ORDER BY started_at DESC LIMIT 1),
+                sums AS (SELECT pattern, variant, sum(pnl) AS pnl FROM backtest_trades
+                         WHERE run = (SELECT id FROM newest) GROUP BY pattern, variant)
+                SELECT r.strategy_name, r.roi * n.capital AS expected, coalesce(s.pnl, 0) AS found
+                FROM newest n JOIN backtest_results r ON r.run = n.id AND r.scope = 'portfolio'
+                LEFT JOIN sums s ON r.strategy_name = rtrim(s.pattern || ' ' || s.variant)
+            """)
+        ).all()
+    results = pd.DataFrame(rows, columns=["strategy_name", "expected", "found"])
+    # roi is stored with six decimals, which is 0.05 in 100,000.
+    off = [abs(float(row.expected) - float(row.found)) > 0.11 for row in results.itertuples()]
+    return _verdict(results[pd.Series(off, index=results.index, dtype=bool)], len(results))
+
+
+def _daily_bars_contract(connection: Connection) -> DataFrameSchema:
+    market = provider()
+    return schemas.daily_bars(
+        stored.sessions(connection, DEFAULT_EXCHANGE, market.history_start, market.horizon())["session"]
+    )
+
+
+CHECKS: Sequence[dg.AssetChecksDefinition] = [
+    contract_check(reference.symbols, lambda connection, _: stored.symbols(connection), lambda _: schemas.SYMBOLS),
+    contract_check(reference.splits, lambda connection, _: stored.splits(connection), lambda _: schemas.SPLITS),
+    contract_check(reference.dividends, lambda connection, _: stored.dividends(connection), lambda _: schemas.DIVIDENDS),
+    raw_daily_bars_landed,
+    contract_check(bars.ohlcv_daily, stored.daily_bars, _daily_bars_contract),
+    ohlcv_daily_quarantine,
+    ohlcv_daily_complete,
+    contract_check(
+        features.bar_features,
+        lambda connection, windows: stored.bar_features(connection, "1d", windows),
+        lambda _: schemas.BAR_FEATURES,
+    ),
+    bar_features_complete,
+    contract_check(
+        patterns.patterns,
+        lambda connection, windows: stored.patterns(connection, "1d", windows),
+        lambda _: schemas.PATTERNS,
+    ),
+    patterns_known_at_close,
+    contract_check(
+        backtests.backtest_metrics,
+        lambda connection, _: stored.backtest_results(connection),
+        lambda _: schemas.BACKTEST_RESULTS,
+    ),
+    backtest_metrics_add_up,
+]

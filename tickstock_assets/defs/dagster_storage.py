@@ -1,0 +1,34 @@
+"""Dagster's own storage in the `dagster` database beside ours; whoever opens the instance starts the server.
+
+`dagster.yaml` names this class, so `dagster dev`, `tickstock ui` and `tickstock demo` all see the same runs.
+"""
+
+from typing import Any, Self
+
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage
+
+from tickstock_assets.settings import settings
+from tickstock_assets.storage.database import database_url, ensure_server_database
+
+
+class TickstockStorage(DagsterPostgresStorage):  # type: ignore[misc]
+    """Dagster's PostgreSQL storage, addressed by the project's settings instead of by its own configuration."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Return that there is nothing to configure."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
+        """Open the storage; the embedded server is started when no server is named."""
+        server = settings().database_url
+        url = database_url(
+            settings().home_path, server.get_secret_value() if server else None, settings().dagster_database
+        )
+        if server:
+            ensure_server_database(url)
+        # Dagster speaks psycopg2; a plain `postgresql://` would mean psycopg 3 to SQLAlchemy 2.1.
+        address = url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+        return cls(postgres_url=address, inst_data=inst_data)

@@ -1,0 +1,120 @@
+"""The one I/O manager: frames out to tables through `merge`, tables in as frames with the warm-up bars before them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+import dagster as dg
+import pandas as pd
+from sqlalchemy import Connection, text
+
+from tickstock_assets.defs.partitions import key, windows_of
+from tickstock_assets.defs.resources import Database
+from tickstock_assets.domain.windows import Window
+from tickstock_assets.storage import bars
+from tickstock_assets.storage.bulk import Scope, merge
+
+WARM_UP_BARS = "warm_up_bars"
+EVER = (date(1, 1, 1), date(9999, 12, 30))
+
+Reader = Callable[[Connection, Sequence[Window] | None, int], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Table:
+    """How an asset's table is read and written.
+
+    Attributes:
+        read: gives the frame of some windows, None for everything, and of so many bars before each.
+        time_column: what places a row in time; None for a table without.
+        derived: its frame answers for the whole window: rows no longer produced are removed.
+        where: of what a derived frame answers for, the values of further columns.
+    """
+
+    read: Reader
+    time_column: str | None = None
+    derived: bool = False
+    where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+TABLES: Mapping[str, Table] = {
+    "symbols": Table(lambda connection, *_: bars.symbols(connection)),
+    "splits": Table(lambda connection, *_: bars.splits(connection), "execution_date", derived=True),
+    "dividends": Table(lambda connection, *_: bars.dividends(connection), "ex_dividend_date", derived=True),
+    "sessions": Table(lambda *_: pd.DataFrame(), "session"),
+    "ohlcv_daily": Table(bars.daily_bars, "date"),
+    "bar_features": Table(
+        lambda connection, windows, _: bars.bar_features(connection, "1d", windows),
+        "timestamp",
+        derived=True,
+        where={"timeframe": ["1d"]},
+    ),
+    "patterns": Table(
+        lambda connection, windows, _: bars.patterns(connection, "1d", windows),
+        "timestamp",
+        derived=True,
+        where={"timeframe": ["1d"], "family": ["candlestick", "chart"]},
+    ),
+}
+
+
+class TableIOManager(dg.ConfigurableIOManager):
+    """Reads and writes the table that has the asset's name."""
+
+    database: dg.ResourceDependency[Database]
+
+    def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
+        """Merge a frame into its table in one transaction, and say what that did."""
+        name = context.asset_key.path[-1]
+        table = TABLES[name]
+        windows = windows_of(context.asset_partition_keys) if context.has_asset_partitions else None
+        with self.database.begin() as connection:
+            counts = merge(connection, name, obj, _scope(table, obj, windows))
+            total = connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one()  # noqa: S608 a key of TABLES
+        context.add_output_metadata(
+            {
+                "dagster/row_count": total,
+                "rows_produced": len(obj),
+                "rows_written": counts.written,
+                "rows_inserted": counts.inserted,
+                "rows_corrected": counts.corrected,
+                "rows_unchanged": counts.unchanged,
+                "rows_outranked": counts.outranked,
+                "rows_removed": counts.removed,
+                **_span(table, obj),
+            }
+        )
+        if context.has_asset_partitions and table.time_column:
+            _add_partition_counts(context, obj, table.time_column)
+
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
+        """Return the rows of the partitions asked for, and before each window the bars that its input asks for."""
+        windows = windows_of(context.asset_partition_keys) if context.has_asset_partitions else None
+        warm_up_bars = int((context.definition_metadata or {}).get(WARM_UP_BARS, 0))
+        with self.database.begin() as connection:
+            return TABLES[context.asset_key.path[-1]].read(connection, windows, warm_up_bars)
+
+
+def _scope(table: Table, frame: pd.DataFrame, windows: Sequence[Window] | None) -> Scope | None:
+    if not table.derived or table.time_column is None:
+        return None
+    answered_for = windows if windows is not None else [Window(symbol, *EVER) for symbol in frame["symbol"].unique()]
+    return Scope(answered_for, table.time_column, table.where)
+
+
+def _span(table: Table, frame: pd.DataFrame) -> dict[str, str]:
+    if table.time_column is None or frame.empty:
+        return {}
+    times = frame[table.time_column]
+    return {"first_session": f"{times.min():%Y-%m-%d}", "last_session": f"{times.max():%Y-%m-%d}"}
+
+
+def _add_partition_counts(context: dg.OutputContext, frame: pd.DataFrame, time_column: str) -> None:
+    counts = frame.groupby(["symbol", frame[time_column].dt.year]).size().to_dict()
+    rows = {key(symbol, year): n for (symbol, year), n in counts.items()}
+    for partition in context.asset_partition_keys:
+        context.step_context.add_asset_metadata(
+            {"dagster/partition_row_count": rows.get(str(partition), 0)},
+            asset_key=context.asset_key,
+            partition_key=partition,
+        )

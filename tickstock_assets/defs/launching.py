@@ -1,0 +1,117 @@
+"""Running jobs in this process on the shared Dagster instance, so that the web UI shows them like any other run."""
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterInstance
+
+from tickstock_assets.domain.errors import TickstockError
+from tickstock_assets.project_files import project_file
+
+IN_PROCESS_TAG = "tickstock/in_process"
+POLL_SECONDS = 0.2
+
+
+def prepare_dagster_home(home: Path) -> Path:
+    """Return a DAGSTER_HOME inside our home folder, with the project's `dagster.yaml` in it.
+
+    The file of the folder we were started in wins, so that an edited one counts for every way of starting.
+    """
+    folder = home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    own = Path("dagster.yaml")
+    shutil.copyfile(own if own.exists() else project_file("dagster.yaml"), folder / "dagster.yaml")
+    return folder
+
+
+def dagster_environment(home: Path) -> dict[str, str]:
+    """Return the environment in which Dagster's own processes find the same instance and database as we do."""
+    return {
+        **os.environ,
+        "DAGSTER_HOME": str(prepare_dagster_home(home)),
+        "TICKSTOCK_HOME": str(home),
+        # Events of many partitions are written together: a third of the time a partition takes.
+        "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", "1000"),
+    }
+
+
+@contextmanager
+def open_instance(home: Path) -> Iterator[DagsterInstance]:
+    """Open the shared Dagster instance."""
+    os.environ.update(dagster_environment(home))
+    with DagsterInstance.get() as instance:
+        yield instance
+
+
+def close_interrupted_runs(instance: DagsterInstance) -> int:
+    """Mark runs as failed whose process was killed, and return how many; the caller knows that none is still alive."""
+    interrupted = instance.get_runs(
+        dg.RunsFilter(tags={IN_PROCESS_TAG: "true"}, statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED])
+    )
+    for run in interrupted:
+        instance.report_run_failed(run, "The process of this run was killed; what it had finished is kept.")
+    return len(interrupted)
+
+
+def run_job(
+    instance: DagsterInstance, job: dg.JobDefinition, tags: Mapping[str, str], on_step: Callable[[str], None]
+) -> None:
+    """Run a job here and now, and tell of each step as it ends.
+
+    Raises:
+        TickstockError: a step failed or a blocking check did not pass; the sentence names it.
+    """
+    run_id = str(uuid.uuid4())
+    with _watching(instance, run_id, on_step):
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            tags={**tags, IN_PROCESS_TAG: "true"},
+            # The instance keeps the events; on the console they would bury the progress bar.
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise TickstockError(f"Run {run_id[:8]} of {job.name} failed: {_reason(result)}; `tickstock ui` shows the run")
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.event_type == DagsterEventType.STEP_FAILURE:
+            error = event.step_failure_data.error
+            while error and error.cause:
+                error = error.cause
+            message = error.message.strip().splitlines()[0] if error and error.message else "no reason given"
+            return f"{event.step_key}: {message}"
+    return "no step says why"
+
+
+@contextmanager
+def _watching(instance: DagsterInstance, run_id: str, on_step: Callable[[str], None]) -> Iterator[None]:
+    """Follow a run's events from a thread, for progress that is seen while the run still works."""
+    finished = threading.Event()
+
+    def follow() -> None:
+        cursor: str | None = None
+        while True:
+            is_last_look = finished.wait(POLL_SECONDS)
+            page = instance.get_records_for_run(run_id, cursor=cursor, of_type=DagsterEventType.STEP_SUCCESS)
+            cursor = page.cursor
+            for record in page.records:
+                on_step(str(record.event_log_entry.step_key))
+            if is_last_look:
+                return
+
+    watcher = threading.Thread(target=follow, name="tickstock-progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        watcher.join()

@@ -1,0 +1,181 @@
+"""From a provider to the landing folder, and from there to bars that keep the contract.
+
+The unit of durability is one landed window with its ledger row: after a crash the next call fetches only what is missing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from pandera.pandas import DataFrameSchema
+from sqlalchemy import Connection, Engine
+
+from tickstock_assets.defs.resources import daily_bars_source
+from tickstock_assets.domain.errors import LandingError, ProviderError
+from tickstock_assets.domain.quality import violations
+from tickstock_assets.domain.schemas import daily_bars
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
+from tickstock_assets.domain.windows import Window, not_covered
+from tickstock_assets.providers.base import Provider, empty_daily_bars
+from tickstock_assets.storage import bars as stored
+from tickstock_assets.storage import findings, landing, ledger
+from tickstock_assets.storage.bulk import MergeCounts, merge
+
+
+@dataclass
+class LoadSummary:
+    """What a load fetched, in windows and rows; `failed` gives the reason of each window that did not come."""
+
+    fetched: list[Window] = field(default_factory=list)
+    already_landed: int = 0
+    rows: int = 0
+    failed: dict[Window, str] = field(default_factory=dict)
+
+    def raise_for_failures(self) -> None:
+        """Raise ProviderError when a window did not come, naming the first; what did come stays landed."""
+        if self.failed:
+            window, reason = next(iter(self.failed.items()))
+            raise ProviderError(
+                f"{len(self.failed)} of {len(self.failed) + len(self.fetched)} windows did not come, first {window}: "
+                f"{reason}; run it again to fetch only those"
+            )
+
+
+@dataclass(frozen=True)
+class Payloads:
+    """Landed rows of some windows: parsed in `frame`, and row for row as they came in `raw`."""
+
+    frame: pd.DataFrame
+    raw: pa.Table
+
+
+def land_missing(
+    provider: Provider,
+    engine: Engine,
+    folder: Path,
+    windows: Sequence[Window],
+    on_landed: Callable[[Window], None] = lambda _: None,
+) -> LoadSummary:
+    """Fetch the parts of `windows` that are not landed yet, up to the provider's horizon, and land each at once.
+
+    A window that the provider refuses is entered in the ledger with the reason, and the others go on.
+    """
+    source = daily_bars_source(provider)
+    wanted = [clipped for window in windows if (clipped := window.clipped_to(provider.horizon()))]
+    with engine.begin() as connection:
+        entries = ledger.landed(connection, source, {window.symbol for window in wanted})
+    missing = not_covered(wanted, [entry.window for entry in entries])
+    summary = LoadSummary(already_landed=len(entries))
+    for window in missing:
+        started_at = datetime.now(UTC)
+        try:
+            payload = provider.fetch_daily_bars(window)
+        except ProviderError as error:
+            summary.failed[window] = str(error)
+            with engine.begin() as connection:
+                ledger.record_failed(connection, source, window, str(error), started_at)
+            continue
+        file = landing.land(folder, provider.name, source.dataset, window, payload)
+        with engine.begin() as connection:
+            ledger.record_landed(connection, source, window, file, started_at)
+        summary.fetched.append(window)
+        summary.rows += payload.num_rows
+        on_landed(window)
+    return summary
+
+
+def read_landed(provider: Provider, engine: Engine, folder: Path, windows: Sequence[Window]) -> Payloads:
+    """Return the landed rows of `windows`; where payloads overlap the newest one counts.
+
+    Rows whose date cannot be read belong to no window and come with every payload, so that they reach the quarantine.
+    """
+    with engine.begin() as connection:
+        entries = ledger.landed(connection, daily_bars_source(provider), {window.symbol for window in windows})
+    frames: list[pd.DataFrame] = []
+    raws: list[pa.Table] = []
+    remaining = list(windows)
+    for entry in reversed(entries):
+        still_missing = not_covered(remaining, [entry.window])
+        served = not_covered(remaining, still_missing)
+        if not served:
+            continue
+        raw = landing.read(folder, entry.file.path, entry.file.sha256)
+        frame = provider.parse_daily_bars(raw)
+        chosen = frame["date"].isna()
+        for window in served:
+            chosen |= frame["date"].between(pd.Timestamp(window.start), pd.Timestamp(window.end))
+        frames.append(frame[chosen])
+        raws.append(raw.filter(pa.array(chosen.to_numpy())))
+        remaining = still_missing
+    if not frames:
+        return Payloads(empty_daily_bars(), pa.table({}))
+    return Payloads(pd.concat(frames, ignore_index=True), pa.concat_tables(raws))
+
+
+def validate(provider: Provider, engine: Engine, payloads: Payloads) -> tuple[pd.DataFrame, int]:
+    """Return the rows that keep the contract of daily bars, and how many others were set aside with rule and reason."""
+    with engine.begin() as connection:
+        sessions = stored.sessions(connection, DEFAULT_EXCHANGE, provider.history_start, provider.horizon())["session"]
+        valid, n_rejected = keep_valid(
+            connection, provider.name, payloads.frame, daily_bars(sessions), payloads.raw
+        )
+    return valid.assign(source=provider.name), n_rejected
+
+
+def keep_valid(
+    connection: Connection,
+    source: str,
+    frame: pd.DataFrame,
+    contract: DataFrameSchema,
+    raw: pa.Table | None = None,
+) -> tuple[pd.DataFrame, int]:
+    """Return the rows that keep a contract, and how many others were quarantined.
+
+    Args:
+        connection: open.
+        source: the provider the rows came from.
+        frame: with a unique index from 0.
+        contract: what to hold the rows against.
+        raw: the same rows as the provider sent them, where they differ from `frame`.
+    """
+    rejects = violations(frame, contract)
+    if not rejects.empty:
+        as_sent = pa.Table.from_pandas(frame, preserve_index=False) if raw is None else raw
+        findings.quarantine(connection, source, rejects, as_sent.take(pa.array(rejects.index)))
+    return frame.drop(index=rejects.index), len(rejects)
+
+
+def verify_landed(provider: Provider, engine: Engine, folder: Path, windows: Sequence[Window] | None) -> list[str]:
+    """Return what is wrong with what is landed: windows that are missing, and files that are not what was written."""
+    with engine.begin() as connection:
+        symbols = stored.symbols(connection)["symbol"].tolist() if windows is None else [w.symbol for w in windows]
+        entries = ledger.landed(connection, daily_bars_source(provider), symbols)
+    wanted = [clipped for window in windows or [] if (clipped := window.clipped_to(provider.horizon()))]
+    problems = [f"{window}: not landed" for window in not_covered(wanted, [entry.window for entry in entries])]
+    for entry in entries:
+        try:
+            payload = landing.read(folder, entry.file.path, entry.file.sha256)
+        except LandingError as error:
+            problems.append(str(error))
+            continue
+        if payload.num_rows != entry.file.rows:
+            problems.append(f"{entry.window}: expected {entry.file.rows} rows, found {payload.num_rows}")
+    return problems
+
+
+def load_directly(provider: Provider, engine: Engine, folder: Path) -> MergeCounts:
+    """Load all that a provider has into the database without Dagster, by the same steps that the assets take."""
+    symbols = provider.symbols()
+    everything = [Window(symbol, provider.history_start, provider.horizon()) for symbol in symbols["symbol"]]
+    sessions = trading_sessions(DEFAULT_EXCHANGE, provider.history_start, provider.horizon())
+    with engine.begin() as connection:
+        known = stored.symbols(connection)["symbol"]
+        merge(connection, "symbols", symbols[~symbols["symbol"].isin(known)])
+        merge(connection, "sessions", sessions)
+    land_missing(provider, engine, folder, everything).raise_for_failures()
+    valid, _ = validate(provider, engine, read_landed(provider, engine, folder, everything))
+    with engine.begin() as connection:
+        return merge(connection, "ohlcv_daily", valid)

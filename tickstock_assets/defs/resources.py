@@ -1,0 +1,70 @@
+"""What assets are handed: the database, the landing folder and the provider, all from the settings, opened on first use."""
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+from sqlalchemy import Connection, Engine
+
+from tickstock_assets.domain.backtest.inputs import BacktestConfig
+from tickstock_assets.providers.base import DAILY_BARS, Provider
+from tickstock_assets.providers.sample import SampleProvider
+from tickstock_assets.settings import settings
+from tickstock_assets.storage.database import open_database
+from tickstock_assets.storage.ledger import Source
+
+
+@functools.cache
+def provider() -> Provider:
+    """Return the provider that the settings choose."""
+    return SampleProvider(settings().sample_file)
+
+
+@functools.cache
+def engine() -> Engine:
+    """Return this process's engine; the first call starts the embedded server where no other is set."""
+    server = settings().database_url
+    return open_database(settings().home_path, server.get_secret_value() if server else None)
+
+
+def backtest_config() -> BacktestConfig:
+    """Return the backtest that the settings describe."""
+    chosen = settings()
+    return BacktestConfig(
+        capital=chosen.backtest_capital,
+        holding_bars=chosen.backtest_holding_bars,
+        commission_bps=chosen.backtest_commission_bps,
+        slippage_bps=chosen.backtest_slippage_bps,
+        risk_free_rate=chosen.risk_free_rate,
+    )
+
+
+def daily_bars_source(of: Provider) -> Source:
+    """Return what the ledger files a provider's daily bars under, at the version they stand at now."""
+    return Source(of.name, DAILY_BARS, of.version())
+
+
+class Database(dg.ConfigurableResource[None]):
+    """The market database. It has no configuration of its own, so that no password can show in the web UI."""
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Open a transaction: committed at the end, rolled back on an error."""
+        with engine().begin() as connection:
+            yield connection
+
+
+class MarketData(dg.ConfigurableResource[None]):
+    """The provider, and the landing folder its payloads go to."""
+
+    @property
+    def provider(self) -> Provider:
+        """The provider that the settings choose."""
+        return provider()
+
+    @property
+    def landing_folder(self) -> Path:
+        """Where payloads are landed."""
+        return settings().landing_path
