@@ -134,6 +134,14 @@ def test_atr_is_unknown_while_the_memory_holds_too_few_ranges():
     np.testing.assert_array_equal(wilder_atr(ranges, period=2, memory=3), [NAN, NAN, 2.0, NAN, NAN, NAN, 6.0])
 
 
+@given(seed=st.integers(0, 2**32 - 1), missing=st.integers(1, 50))
+@settings(max_examples=20, deadline=None)
+def test_atr_has_the_same_bits_after_missing_bars_as_without_them(seed, missing):
+    ranges = np.random.default_rng(seed).random(300)
+    later = np.concatenate([np.full(missing, NAN), ranges])
+    np.testing.assert_array_equal(wilder_atr(later)[missing + 1 :], wilder_atr(np.concatenate([[NAN], ranges]))[2:])
+
+
 def test_a_memory_shorter_than_the_period_is_refused():
     with pytest.raises(ValueError, match="found period 14, memory 13"):
         wilder_atr(np.ones(20), memory=13)

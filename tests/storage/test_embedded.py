@@ -1,6 +1,6 @@
 """The embedded server under real processes and real kills; nothing here is simulated.
 
-Every test has a home of its own and ends only processes of that home. Waiting is by polling, with bounds so
+Tests share one cluster and find it stopped, or have a home of their own; they end only processes of these. Waiting is by polling, with bounds so
 generous that only a server which never comes, or never goes, reaches them.
 """
 
@@ -11,9 +11,7 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,62 +21,45 @@ import psycopg2
 import pytest
 import sqlalchemy
 
+from tests.storage.servers import (
+    Holder,
+    cluster_of,
+    fetch_one,
+    is_locked,
+    keeper_pid,
+    kill_keeper,
+    postmaster_pid,
+    wait_until,
+    wait_until_stopped,
+)
 from tickstock_assets.domain.errors import DatabaseError
 from tickstock_assets.storage import embedded, placement
-from tickstock_assets.storage.cluster import Cluster, try_lock
 
-PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 60.0
-HOLDER = """
-import sys
-from pathlib import Path
-from tickstock_assets.storage import embedded
-server = embedded.acquire(Path(sys.argv[1]))
-embedded.ensure_database(server, "tickstock")
-print(server.url("tickstock"), flush=True)
-{then}
-sys.stdin.read()
-"""
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to hand the server to another user")
-
-
-class Holder:
-    """A process that holds the server of `home` until it is told to leave, or killed."""
-
-    def __init__(self, home: Path, then: str = "", path: tuple[Path, ...] = ()) -> None:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*path, PROJECT]))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER.format(then=then), str(home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-
-    def wait_until_ready(self) -> str:
-        """Return the URL that the holder got."""
-        assert self.process.stdout is not None
-        url = self.process.stdout.readline().strip()
-        assert url, self.process.communicate()[1]
-        return url
-
-    def leave(self) -> None:
-        """End in the ordinary way."""
-        _, complaint = self.process.communicate()
-        assert (self.process.returncode, complaint) == (0, "")
-
-    def kill(self) -> None:
-        """End without a chance to clean up."""
-        self.process.kill()
-        self.process.communicate()
 
 
 Start = Callable[..., Holder]
 
 
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("shared") / "home"
+    embedded.acquire(folder)
+    embedded.stop(folder)
+    yield folder
+    embedded.destroy(folder)
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
+def home(shared_home: Path) -> Iterator[Path]:
+    """A home whose server was created before and is not running."""
+    yield shared_home
+    embedded.stop(shared_home, force=True)
+
+
+@pytest.fixture
+def new_home(tmp_path: Path) -> Iterator[Path]:
+    """A home that does not exist yet."""
     folder = tmp_path / "home"
     yield folder
     embedded.destroy(folder)
@@ -108,63 +89,11 @@ def start(home: Path) -> Iterator[Start]:
         holder.kill()
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def cluster_of(home: Path) -> Cluster:
-    cluster = placement.find_cluster(home)
-    assert cluster is not None
-    return cluster
-
-
-def is_locked(path: Path) -> bool:
-    descriptor = try_lock(path, fcntl.LOCK_EX)
-    if descriptor is not None:
-        os.close(descriptor)
-    return descriptor is None
-
-
-def wait_until_stopped(home: Path) -> None:
-    """Until neither a process of PostgreSQL nor a keeper lives."""
-    cluster = cluster_of(home)
-    wait_until(lambda: not is_locked(cluster.server_lock) and not is_locked(cluster.keeper_lock))
-    assert not embedded.is_running(home)
-
-
-def keeper_pid(home: Path) -> int:
-    lock = cluster_of(home).keeper_lock
-    wait_until(lambda: is_locked(lock) and lock.read_text())
-    return int(lock.read_text())
-
-
-def postmaster_pid(home: Path) -> int:
-    pid = cluster_of(home).postmaster_pid()
-    assert pid
-    return pid
-
-
-def kill_keeper(home: Path) -> None:
-    lock = cluster_of(home).keeper_lock
-    os.kill(keeper_pid(home), signal.SIGKILL)
-    wait_until(lambda: not is_locked(lock))
-
-
-def fetch_one(url: str, query: str) -> object:
-    with psycopg.connect(url) as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return row[0]
-
-
-def test_the_first_use_creates_and_starts_a_server_of_version_18(home: Path, start: Start):
-    assert not embedded.is_running(home)
-    assert not home.exists()  # asking does not create anything
-    url = start().wait_until_ready()
-    assert embedded.is_running(home)
+def test_the_first_use_creates_and_starts_a_server_of_version_18(new_home: Path, start: Start):
+    assert not embedded.is_running(new_home)
+    assert not new_home.exists()  # asking does not create anything
+    url = start(new_home).wait_until_ready()
+    assert embedded.is_running(new_home)
     assert str(fetch_one(url, "show server_version")).startswith("18.")
 
 
@@ -185,13 +114,13 @@ def test_the_server_is_durable_private_and_on_utc(home: Path, start: Start):
     assert stat.S_IMODE(cluster_of(home).data.stat().st_mode) == 0o700
 
 
-def test_a_setting_made_by_alter_system_survives_a_restart(home: Path, start: Start):
-    holder = start()
+def test_a_setting_made_by_alter_system_survives_a_restart(new_home: Path, start: Start):
+    holder = start(new_home)
     with psycopg.connect(holder.wait_until_ready(), autocommit=True) as connection:
         connection.execute("alter system set work_mem = '5MB'")
     holder.leave()
-    wait_until_stopped(home)
-    assert fetch_one(start().wait_until_ready(), "show work_mem") == "5MB"
+    wait_until_stopped(new_home)
+    assert fetch_one(start(new_home).wait_until_ready(), "show work_mem") == "5MB"
 
 
 def test_two_processes_share_one_server_until_the_last_has_left(home: Path, start: Start):
@@ -300,15 +229,17 @@ def test_keeper_and_postmaster_killed_together_are_revived_by_their_holder(home:
     assert postmaster_pid(home) != former
 
 
-def test_a_kill_during_initdb_leaves_no_half_cluster(home: Path, start: Start):
-    holder = start()
+def test_a_kill_during_initdb_leaves_no_half_cluster(new_home: Path, start: Start):
+    holder = start(new_home)
     # initdb writes PG_VERSION early and goes on for most of a second.
-    wait_until(lambda: placement.find_cluster(home) and (cluster_of(home).folder / "data.new" / "PG_VERSION").exists())
+    wait_until(
+        lambda: placement.find_cluster(new_home) and (cluster_of(new_home).folder / "data.new" / "PG_VERSION").exists()
+    )
     holder.kill()  # first, as it would replace the keeper at once
-    kill_keeper(home)
-    assert not cluster_of(home).data.exists()
-    assert fetch_one(start().wait_until_ready(), "select 1") == 1
-    assert not (cluster_of(home).folder / "data.new").exists()
+    kill_keeper(new_home)
+    assert not cluster_of(new_home).data.exists()
+    assert fetch_one(start(new_home).wait_until_ready(), "select 1") == 1
+    assert not (cluster_of(new_home).folder / "data.new").exists()
 
 
 def test_a_stale_process_id_that_is_now_a_strangers_does_not_prevent_the_start(home: Path, start: Start):
@@ -368,7 +299,7 @@ def test_a_socket_folder_of_somebody_else_is_refused(reachable_home: Path):
         embedded.destroy(home)
 
 
-@pytest.mark.parametrize("name", ["with space & 100%", "comma,name", "it's", "ünï+cödé"])
+@pytest.mark.parametrize("name", ["space & 100% ünï+cödé", "comma, it's"])
 def test_a_home_with_an_awkward_name(reachable_home: Path, start: Start, name: str):
     home = reachable_home / name
     try:
@@ -483,31 +414,31 @@ def test_a_file_in_place_of_the_home_is_one_clear_sentence(tmp_path: Path):
         embedded.acquire(tmp_path / "home")
 
 
-def test_a_cluster_of_another_version_is_reported_with_postgresqls_own_words(home: Path):
-    url = embedded.acquire(home).url("postgres")
+def test_a_cluster_of_another_version_is_reported_with_postgresqls_own_words(new_home: Path):
+    url = embedded.acquire(new_home).url("postgres")
     assert fetch_one(url, "select 1") == 1
-    embedded.stop(home)
-    (cluster_of(home).data / "PG_VERSION").write_text("12\n")
+    embedded.stop(new_home)
+    (cluster_of(new_home).data / "PG_VERSION").write_text("12\n")
     with pytest.raises(DatabaseError, match=r"FATAL: .*database files are incompatible with server") as raised:
-        embedded.acquire(home)
-    assert str(cluster_of(home).log) in str(raised.value)
+        embedded.acquire(new_home)
+    assert str(cluster_of(new_home).log) in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
-def test_a_folder_in_the_way_of_the_cluster_is_reported(home: Path):
-    data = placement.place_cluster(home).data
+def test_a_folder_in_the_way_of_the_cluster_is_reported(new_home: Path):
+    data = placement.place_cluster(new_home).data
     data.mkdir(mode=0o700)
     (data / "precious").touch()
-    with pytest.raises(DatabaseError, match="Directory not empty"):
-        embedded.acquire(home)
+    with pytest.raises(DatabaseError, match="expected a cluster or nothing, found other files"):
+        embedded.acquire(new_home)
     assert (data / "precious").exists()
 
 
-def test_a_recorded_cluster_that_is_gone_is_not_silently_made_anew(home: Path):
-    (home / "postgres").mkdir(parents=True)
-    (home / "postgres" / "location").write_text(f"{home}/elsewhere\n")
+def test_a_recorded_cluster_that_is_gone_is_not_silently_made_anew(new_home: Path):
+    (new_home / "postgres").mkdir(parents=True)
+    (new_home / "postgres" / "location").write_text(f"{new_home}/elsewhere\n")
     with pytest.raises(DatabaseError, match="found no folder; restore it"):
-        embedded.acquire(home)
+        embedded.acquire(new_home)
 
 
 def test_stop_refuses_while_others_use_the_server_and_names_them(home: Path, start: Start):
@@ -543,19 +474,19 @@ def test_a_server_stopped_by_force_comes_back_at_the_next_use(home: Path):
     assert fetch_one(embedded.acquire(home).url("postgres"), "select 1") == 1
 
 
-def test_destroy_removes_all_files(home: Path):
-    embedded.acquire(home)
-    cluster = cluster_of(home)
-    embedded.destroy(home)
+def test_destroy_removes_all_files(new_home: Path):
+    embedded.acquire(new_home)
+    cluster = cluster_of(new_home)
+    embedded.destroy(new_home)
     assert not cluster.folder.exists()
     assert not cluster.sockets.exists()
-    assert not list(home.iterdir())
-    embedded.destroy(home)  # and again changes nothing
+    assert not list(new_home.iterdir())
+    embedded.destroy(new_home)  # and again changes nothing
 
 
-def test_a_server_whose_folder_is_deleted_ends(home: Path, start: Start):
-    start().wait_until_ready()
-    cluster, postmaster, keeper = cluster_of(home), postmaster_pid(home), keeper_pid(home)
+def test_a_server_whose_folder_is_deleted_ends(new_home: Path, start: Start):
+    start(new_home).wait_until_ready()
+    cluster, postmaster, keeper = cluster_of(new_home), postmaster_pid(new_home), keeper_pid(new_home)
     lock = os.open(cluster.server_lock, os.O_RDWR)
     shutil.rmtree(cluster.folder, ignore_errors=True)
     assert postmaster != keeper

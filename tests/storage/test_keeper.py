@@ -4,47 +4,33 @@ import fcntl
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from tests.storage.servers import WAIT_SECONDS, cluster_of, is_locked, wait_until
 from tickstock_assets.domain.errors import DatabaseError
-from tickstock_assets.storage import embedded, placement
-from tickstock_assets.storage.cluster import Cluster, require_private, try_lock
+from tickstock_assets.storage import embedded
+from tickstock_assets.storage.cluster import require_private, try_lock
 from tickstock_assets.storage.keeper import _processes_with_open
 
-WAIT_SECONDS = 60.0
 on_linux = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="looks at /proc, which only Linux has")
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "home"
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("shared") / "home"
     yield folder
     embedded.destroy(folder)
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-def cluster_of(home: Path) -> Cluster:
-    cluster = placement.find_cluster(home)
-    assert cluster is not None
-    return cluster
-
-
-def is_locked(path: Path) -> bool:
-    descriptor = try_lock(path, fcntl.LOCK_EX)
-    if descriptor is not None:
-        os.close(descriptor)
-    return descriptor is None
+@pytest.fixture
+def home(shared_home: Path) -> Iterator[Path]:
+    """A home whose server is not running."""
+    yield shared_home
+    embedded.stop(shared_home, force=True)
 
 
 @on_linux

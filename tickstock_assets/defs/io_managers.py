@@ -8,6 +8,7 @@ import dagster as dg
 import pandas as pd
 from sqlalchemy import Connection, text
 
+from tickstock_assets.defs.partition_metadata import add_partition_metadata
 from tickstock_assets.defs.partitions import key, windows_of
 from tickstock_assets.defs.resources import Database
 from tickstock_assets.domain.windows import Window
@@ -67,7 +68,8 @@ class TableIOManager(dg.ConfigurableIOManager):
         """Merge a frame into its table in one transaction, and say what that did."""
         name = context.asset_key.path[-1]
         table = TABLES[name]
-        windows = windows_of(context.asset_partition_keys) if context.has_asset_partitions else None
+        partition_keys = [str(k) for k in context.asset_partition_keys] if context.has_asset_partitions else []
+        windows = windows_of(partition_keys) if context.has_asset_partitions else None
         with self.database.begin() as connection:
             counts = merge(connection, name, obj, _scope(table, obj, windows))
             total = connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one()  # noqa: S608 a key of TABLES
@@ -84,8 +86,10 @@ class TableIOManager(dg.ConfigurableIOManager):
                 **_span(table, obj),
             }
         )
-        if context.has_asset_partitions and table.time_column:
-            _add_partition_counts(context, obj, table.time_column)
+        if partition_keys and table.time_column:
+            context.add_output_metadata({"counts_are_of": f"this run, {len(partition_keys)} partitions"})
+            by_partition = _partition_counts(obj, table.time_column, partition_keys)
+            add_partition_metadata(context.step_context, context.asset_key, by_partition)
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame:
         """Return the rows of the partitions asked for, and before each window the bars that its input asks for."""
@@ -109,12 +113,16 @@ def _span(table: Table, frame: pd.DataFrame) -> dict[str, str]:
     return {"first_session": f"{times.min():%Y-%m-%d}", "last_session": f"{times.max():%Y-%m-%d}"}
 
 
-def _add_partition_counts(context: dg.OutputContext, frame: pd.DataFrame, time_column: str) -> None:
-    counts = frame.groupby(["symbol", frame[time_column].dt.year]).size().to_dict()
-    rows = {key(symbol, year): n for (symbol, year), n in counts.items()}
-    for partition in context.asset_partition_keys:
-        context.step_context.add_asset_metadata(
-            {"dagster/partition_row_count": rows.get(str(partition), 0)},
-            asset_key=context.asset_key,
-            partition_key=partition,
-        )
+def _partition_counts(frame: pd.DataFrame, time_column: str, partition_keys: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Return rows, first and last session of every partition."""
+    times = frame[time_column]
+    grouped = times.groupby([frame["symbol"], times.dt.year]).agg(["size", "min", "max"])
+    found = {key(symbol, year): row for (symbol, year), row in grouped.iterrows()}
+    counts: dict[str, dict[str, object]] = {partition: {"dagster/partition_row_count": 0} for partition in partition_keys}
+    for partition, row in found.items():
+        counts[partition] = {
+            "dagster/partition_row_count": int(row["size"]),
+            "partition_first_session": f"{row['min']:%Y-%m-%d}",
+            "partition_last_session": f"{row['max']:%Y-%m-%d}",
+        }
+    return counts

@@ -18,20 +18,20 @@ BULLISH, BEARISH = "#1a7f37", "#cf222e"
 
 def price_with_detections(
     bars: pd.DataFrame, detections: pd.DataFrame, partition_keys: Sequence[str]
-) -> dict[str, dg.MarkdownMetadataValue]:
-    """Return one plot a symbol, of the last of its partitions that has bars, under that partition's key."""
+) -> dict[str, dict[str, dg.MarkdownMetadataValue]]:
+    """Return one plot a symbol, of the last of its partitions with bars, as metadata under that partition's key."""
     plots = {}
     for partition in {window_of(key).symbol: key for key in sorted(partition_keys)}.values():
         window = [window_of(partition)]
         prices, found = rows_inside(bars, "date", window), rows_inside(detections, "timestamp", window)
         if not prices.empty:
-            plots[partition] = _price_plot(partition, prices, found)
+            plots[partition] = {"price_with_detections": _price_plot(partition, prices, found)}
     return plots
 
 
 def equity_curves(equity: pd.DataFrame, portfolio: pd.DataFrame) -> dg.MarkdownMetadataValue:
     """Return the equity of the portfolio under the best strategies by Sharpe ratio."""
-    figure = Figure(figsize=(8, 3.2), dpi=80, layout="constrained")
+    figure = Figure(figsize=(8, 3.2), dpi=80)
     axes = figure.subplots()
     for best in portfolio.nlargest(CURVES_SHOWN, "sharpe").itertuples():
         curve = equity[(equity["pattern"] == best.pattern) & (equity["variant"] == best.variant)]
@@ -62,7 +62,7 @@ def rows_as_table(rows: pd.DataFrame, limit: int = 20) -> dg.TableMetadataValue:
 
 
 def _price_plot(partition: str, prices: pd.DataFrame, found: pd.DataFrame) -> dg.MarkdownMetadataValue:
-    figure = Figure(figsize=(8, 3.2), dpi=80, layout="constrained")
+    figure = Figure(figsize=(8, 3.2), dpi=80)
     axes = figure.subplots()
     axes.plot(prices["timestamp"], prices["close"], linewidth=1, color="#444444", label="close, unadjusted")
     for direction, colour, marker in (("bullish", BULLISH, "^"), ("bearish", BEARISH, "v")):

@@ -69,18 +69,14 @@ def acquire(home: Path, timeout_seconds: float = START_SECONDS) -> Server:
     deadline = time.monotonic() + timeout_seconds
     with _explained(home):
         cluster = placement.place_cluster(home.resolve())
-        log_start = cluster.log.stat().st_size if cluster.log.exists() else 0
-        _hold(cluster, deadline)
-        starts = 0
-        while True:
-            starts += _ensure_keeper(cluster)
-            if cluster.is_ready():
-                break
-            if starts > ATTEMPTS or time.monotonic() > deadline:
-                what = "cannot be started" if starts > ATTEMPTS else "did not start in time"
-                raise _failure(cluster, log_start, what)
-            time.sleep(POLL_SECONDS)
-        require_private(cluster.sockets, cluster.data.stat().st_uid)
+        is_new = _hold(cluster, deadline)
+        try:
+            _wait_until_ready(cluster, deadline)
+            require_private(cluster.sockets, cluster.data.stat().st_uid)
+        except BaseException:
+            if is_new:
+                _let_go(cluster)
+            raise
     return _server(cluster)
 
 
@@ -107,10 +103,7 @@ def release(home: Path) -> None:
     if cluster is None:
         return
     _heal(cluster)
-    with _guard:
-        descriptor = _held.pop(cluster.folder, None)
-        if descriptor is not None:
-            os.close(descriptor)
+    _let_go(cluster)
 
 
 def stop(home: Path, *, force: bool = False) -> None:
@@ -133,7 +126,7 @@ def stop(home: Path, *, force: bool = False) -> None:
                     f"embedded PostgreSQL in {cluster.folder}: expected no other process to use it, "
                     f"found {_applications(cluster)}; end them, or stop it by force"
                 )
-            _ensure_keeper(cluster)  # a server whose keeper was killed needs one to stop it
+            _heal(cluster)  # a server whose keeper was killed needs one to stop it
             if time.monotonic() > deadline:
                 raise _failure(cluster, 0, "did not stop in time")
             time.sleep(POLL_SECONDS)
@@ -155,20 +148,44 @@ def _server(cluster: Cluster) -> Server:
     return Server(cluster.sockets, PORT, keeper.SUPERUSER)
 
 
-def _hold(cluster: Cluster, deadline: float) -> None:
+def _hold(cluster: Cluster, deadline: float) -> bool:
+    """Take the shared lock unless this process has it; return whether it was taken."""
     while True:
         with _guard:
             descriptor = _held.get(cluster.folder)
             if descriptor is not None and is_same_file(descriptor, cluster.holders_lock):
-                return
+                return False
             descriptor = try_lock(cluster.holders_lock, fcntl.LOCK_SH)
             if descriptor is not None:
                 if not _held:
                     atexit.register(_heal_all)
                 _held[cluster.folder] = descriptor
-                return
+                return True
         if time.monotonic() > deadline:
             raise _failure(cluster, 0, "is still being stopped")
+        time.sleep(POLL_SECONDS)
+
+
+def _let_go(cluster: Cluster) -> None:
+    with _guard:
+        descriptor = _held.pop(cluster.folder, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _wait_until_ready(cluster: Cluster, deadline: float) -> None:
+    log_start = cluster.log.stat().st_size if cluster.log.exists() else 0
+    starts = 0
+    while True:
+        if _is_kept(cluster):
+            if cluster.is_ready():
+                return
+        elif starts == ATTEMPTS:
+            raise _failure(cluster, log_start, "cannot be started")
+        else:
+            starts += _ensure_keeper(cluster)
+        if time.monotonic() > deadline:
+            raise _failure(cluster, log_start, "did not start in time")
         time.sleep(POLL_SECONDS)
 
 

@@ -162,6 +162,10 @@ class Keeper:
 
     def _create(self, lock: int) -> None:
         """Run initdb beside the data folder and rename, so that a kill never leaves half a cluster."""
+        if self.cluster.data.exists():
+            raise DatabaseError(
+                f"{self.cluster.data}: expected a cluster or nothing, found other files; move them away"
+            )
         new = self.cluster.folder / "data.new"
         if new.exists():
             shutil.rmtree(new)
@@ -175,6 +179,8 @@ class Keeper:
             "--encoding=UTF8",
         ]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C", "--no-instructions"]
+        if sys.platform == "linux":
+            command.append("--sync-method=syncfs")  # halves the time of a thousand single syncs
         if status := self._popen(command, lock).wait():
             raise DatabaseError(f"initdb ended with status {status}")
         # The folder belongs to another user, who could have put a link in place of the file.

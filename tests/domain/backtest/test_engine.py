@@ -109,6 +109,10 @@ def test_a_position_the_data_do_not_see_the_end_of_is_left_at_the_last_close():
     assert (trade.exit_time, trade.exit_price, trade.exit_reason) == (session_close(2), 11.0, "end_of_data")
 
 
+def test_a_position_held_long_enough_on_the_very_last_bar_ends_by_time():
+    assert only_trade(CALM[:4], detect(0)).exit_reason == "time"
+
+
 def test_the_stop_ends_a_long_on_its_entry_bar():
     trade = only_trade([CALM[0], (10, 11, 8, 10.5), *CALM], detect(0, stop=9.0))
     assert (trade.exit_time, trade.exit_price, trade.exit_reason) == (session_close(1), 9.0, "stop")

@@ -158,6 +158,14 @@ def test_many_reverse_splits_leave_the_prices_their_digits():
     assert scores(candles_of(cents / 100 * 1e-10, 1e-10)) == talibs(cents)
 
 
+def test_the_digits_of_a_price_are_those_quoted_on_its_day():
+    # One share for a billion: in the unit of the bars before, later cents are parts of 1e-8.
+    cents = random_cents(4)
+    factor = np.where(np.arange(N_BARS) >= 80, 1e-9, 1.0)
+    found, alone = scores(candles_of(cents / 100 * factor, factor)), talibs(cents[:, 80:])
+    assert all(found[name][100:] == alone[name][20:] for name in ALL)
+
+
 @pytest.mark.parametrize("name", sorted(CONFIRMATION_BARS))
 def test_a_hikkake_is_confirmed_within_the_bars_stated(name):
     found = [find_candlestick(name, candles_of(random_cents(seed, 4000) / 100)) for seed in range(60)]

@@ -104,6 +104,13 @@ def test_a_crossover_is_found_with_its_variant():
     assert finding["stop_loss"] == 99.0
 
 
+def test_a_bar_with_any_price_missing_has_no_close_to_average():
+    closes = np.concatenate([np.linspace(120, 100, 30), [140.0]])
+    bars = framed(np.stack([closes, closes + 1, closes - 1, closes]))
+    bars.loc[30, "low"] = np.nan
+    assert detect(bars, DETECTORS[-3:]).empty
+
+
 def test_the_stop_lies_beyond_all_bars_spanned_and_no_others():
     prices = np.array([[10.0] * 4, [19.0, 15.0, 16.0, 14.0], [1.0, 6.0, 5.0, 7.0], [10.0] * 4])
     up, down = always("up", 100, span_bars=3), always("down", -100, span_bars=2)
@@ -181,6 +188,18 @@ def test_each_detector_needs_no_more_warm_up_than_it_states(seed, begin):
         for found in (detect(bars), detect(bars.iloc[begin:]))
     )
     assert_same(part, whole)
+
+
+@pytest.mark.parametrize("name", ["CDLHIKKAKE", "CDLHIKKAKEMOD"])
+def test_the_warm_up_of_a_confirmation_reaches_back_to_its_pattern(name):
+    bars, detector = random_bars(8, 2000), BY_NAME[name]
+    whole = detect(bars, [detector])
+    confirmed = whole[whole["metadata"].map(lambda details: abs(details["strength"]) == 200)]
+    assert len(confirmed) > 0
+    for number, finding in confirmed.iterrows():
+        bar = bars.index[bars["timestamp"] == finding["timestamp"]][0]
+        part = detect(bars.iloc[bar - detector.warmup_bars : bar + 1], [detector])
+        assert_same(part.iloc[-1:], whole.loc[[number]])
 
 
 @given(seed=seeds, end=st.integers(1, 600), missing=part_missing)

@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 
 from tickstock_assets.defs.io_managers import WARM_UP_BARS
+from tickstock_assets.defs.partition_metadata import add_partition_metadata
 from tickstock_assets.defs.partitions import DAILY, windows_of
 from tickstock_assets.defs.plots import price_with_detections
 from tickstock_assets.domain.adjustments import to_continuous
@@ -27,6 +28,6 @@ def patterns(
     found = detect(to_continuous(ohlcv_daily, splits))
     detections = rows_inside(found, "timestamp", windows_of(context.partition_keys))
     context.add_output_metadata({"rows_in": len(ohlcv_daily)})
-    for partition, plot in price_with_detections(ohlcv_daily, detections, context.partition_keys).items():
-        context.add_asset_metadata({"price_with_detections": plot}, partition_key=partition)
+    plots = price_with_detections(ohlcv_daily, detections, context.partition_keys)
+    add_partition_metadata(context.get_step_execution_context(), context.asset_key, plots)
     return as_pattern_rows(detections, bar_features, timeframe="1d")
