@@ -76,5 +76,6 @@ def stop(
     """Stop the embedded server."""
     if server_url() is not None:
         raise ConfigError("TICKSTOCK_DATABASE_URL is set, and that server is not ours to stop; unset it first")
-    was_running = embedded.stop(settings().home_path, force=force)
+    was_running = embedded.is_running(settings().home_path)
+    embedded.stop(settings().home_path, force=force)
     console.print("Stopped." if was_running else "It was not running.")

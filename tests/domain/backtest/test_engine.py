@@ -146,6 +146,10 @@ def test_on_the_last_bar_the_stop_comes_before_the_close():
     assert (trade.exit_time, trade.exit_reason) == (session_close(3), "stop")
 
 
+def test_a_stop_touched_on_the_last_bar_of_all_still_counts():
+    assert only_trade([*CALM[:2], (10, 11, 8, 10)], detect(0, stop=9.0)).exit_reason == "stop"
+
+
 def test_a_bar_after_the_last_one_held_cannot_stop_a_position():
     assert only_trade([*CALM[:4], (10, 11, 1, 10)], detect(0, stop=9.0)).exit_reason == "time"
 
@@ -252,6 +256,12 @@ def test_a_split_within_a_trade_is_not_a_loss_and_is_told_in_shares_of_the_entry
     trade = only_trade(prices, detect(0, stop=18.0), factors=[1.0, 1.0, 2.0, 2.0])
     assert (trade.entry_price, trade.exit_price, trade.quantity) == (20.0, 24.0, 50.0)
     assert (trade.pnl, trade.r_multiple) == (pytest.approx(200.0), pytest.approx(2.0))
+
+
+def test_a_trade_after_a_split_is_told_in_the_shares_of_its_day():
+    # The basis of before the split, in which it all cost twice as much, is nowhere to be seen.
+    trade = only_trade(CALM, detect(0, stop=9.0), factors=[2.0] * 6)
+    assert (trade.entry_price, trade.exit_price, trade.quantity) == (10.0, 10.0, pytest.approx(100.0))
 
 
 def test_a_stop_follows_the_split_of_three_for_one():

@@ -192,11 +192,11 @@ def test_each_detector_needs_no_more_warm_up_than_it_states(seed, begin):
 
 @pytest.mark.parametrize("name", ["CDLHIKKAKE", "CDLHIKKAKEMOD"])
 def test_the_warm_up_of_a_confirmation_reaches_back_to_its_pattern(name):
-    bars, detector = random_bars(8, 2000), BY_NAME[name]
+    bars, detector = random_bars(8, 40_000), BY_NAME[name]
     whole = detect(bars, [detector])
     confirmed = whole[whole["metadata"].map(lambda details: abs(details["strength"]) == 200)]
     assert len(confirmed) > 0
-    for number, finding in confirmed.iterrows():
+    for number, finding in confirmed.head(40).iterrows():
         bar = bars.index[bars["timestamp"] == finding["timestamp"]][0]
         part = detect(bars.iloc[bar - detector.warmup_bars : bar + 1], [detector])
         assert_same(part.iloc[-1:], whole.loc[[number]])

@@ -1,0 +1,174 @@
+"""What `merge` does to the rows of a table, worked by hand."""
+
+import json
+import threading
+from datetime import date
+
+import pandas as pd
+import psycopg
+import pyarrow as pa
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from tickstock_assets.domain.windows import Window
+from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
+
+
+def bars(*rows: tuple[str, float], source: str = "sample", symbol: str = "AAPL") -> pd.DataFrame:
+    """One bar a row: day and close; the other prices follow from the close."""
+    return pd.DataFrame(
+        [
+            {
+                "symbol": symbol, "date": pd.Timestamp(day), "open": close, "high": close + 1, "low": close - 1,
+                "close": close, "volume": 1000.5, "source": source,
+            }
+            for day, close in rows
+        ]
+    )  # fmt: skip
+
+
+@pytest.fixture
+def connection(database: Engine) -> Connection:
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL'), ('MSFT')"))
+        yield connection
+
+
+def closes(connection: Connection) -> dict[str, str]:
+    rows = connection.execute(text("SELECT date::text, close::text FROM ohlcv_daily ORDER BY date"))
+    return {row[0]: row[1] for row in rows}
+
+
+def test_new_bars_are_inserted_with_their_exact_decimals(connection: Connection) -> None:
+    counts = merge(connection, "ohlcv_daily", bars(("2024-01-02", 28.0895), ("2024-01-03", 1.1)))
+    assert counts == MergeCounts(inserted=2)
+    # 28.0895 and 1.1 have no exact binary form; the stored decimals are what was written, not what it nearly is.
+    assert closes(connection) == {"2024-01-02": "28.08950000", "2024-01-03": "1.10000000"}
+
+
+def test_the_same_bars_again_rewrite_nothing(connection: Connection) -> None:
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.1)))
+    before = connection.execute(text("SELECT xmin, ctid, recorded_at FROM ohlcv_daily")).all()
+    assert merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.1))) == MergeCounts(unchanged=1)
+    assert connection.execute(text("SELECT xmin, ctid, recorded_at FROM ohlcv_daily")).all() == before
+
+
+def test_a_corrected_bar_replaces_the_old_and_is_recorded_anew(connection: Connection) -> None:
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), ("2024-01-03", 11.0)))
+    before = connection.execute(text("SELECT recorded_at FROM ohlcv_daily ORDER BY date")).scalars().all()
+    counts = merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), ("2024-01-03", 11.5)))
+    assert counts == MergeCounts(corrected=1, unchanged=1)
+    assert closes(connection)["2024-01-03"] == "11.50000000"
+    after = connection.execute(text("SELECT recorded_at FROM ohlcv_daily ORDER BY date")).scalars().all()
+    assert after[0] == before[0]
+    assert after[1] > before[1]
+
+
+def test_an_empty_frame_without_a_scope_removes_nothing(connection: Connection) -> None:
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0)))
+    assert merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0)).head(0)) == MergeCounts()
+    assert len(closes(connection)) == 1
+
+
+def test_a_lower_ranked_source_does_not_replace_a_higher_one(connection: Connection) -> None:
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), source="polygon"))
+    counts = merge(connection, "ohlcv_daily", bars(("2024-01-02", 99.0), ("2024-01-03", 98.0), source="sample"))
+    assert counts == MergeCounts(inserted=1, outranked=1)
+    assert closes(connection)["2024-01-02"] == "10.00000000"
+
+
+def test_a_higher_ranked_source_with_equal_values_takes_over_the_source(connection: Connection) -> None:
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), source="sample"))
+    assert merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), source="polygon")) == MergeCounts(corrected=1)
+    assert connection.execute(text("SELECT source FROM ohlcv_daily")).scalar_one() == "polygon"
+
+
+def features(*days: str, symbol: str = "AAPL", timeframe: str = "1d") -> pd.DataFrame:
+    moments = [pd.Timestamp(day, tz="UTC") + pd.Timedelta(hours=14.5) for day in days]
+    return pd.DataFrame(
+        {"symbol": symbol, "timeframe": timeframe, "timestamp": moments, "spread": 1.0, "true_range": 1.0, "atr_14": None}
+    )
+
+
+def test_derived_rows_that_are_no_longer_produced_disappear_within_the_scope_only(connection: Connection) -> None:
+    merge(connection, "bar_features", features("2023-12-29", "2024-01-02", "2024-01-03", "2025-01-02"))
+    merge(connection, "bar_features", features("2024-01-02", symbol="MSFT"))
+    merge(connection, "bar_features", features("2024-01-02", timeframe="1h"))
+    scope = Scope([Window("AAPL", date(2024, 1, 1), date(2024, 12, 31))], "timestamp", {"timeframe": ["1d"]})
+    assert merge(connection, "bar_features", features("2024-01-03"), scope) == MergeCounts(unchanged=1, removed=1)
+    left = connection.execute(
+        text("SELECT symbol || ' ' || timeframe || ' ' || timestamp::date FROM bar_features ORDER BY 1")
+    ).scalars()
+    assert list(left) == [
+        "AAPL 1d 2023-12-29", "AAPL 1d 2024-01-03", "AAPL 1d 2025-01-02", "AAPL 1h 2024-01-02", "MSFT 1d 2024-01-02",
+    ]  # fmt: skip
+
+
+def test_missing_values_become_null_and_a_null_that_stays_null_is_unchanged(connection: Connection) -> None:
+    frame = features("2024-01-02").assign(spread_ratio=float("nan"), atr_14=2.5)
+    assert merge(connection, "bar_features", frame) == MergeCounts(inserted=1)
+    assert merge(connection, "bar_features", frame) == MergeCounts(unchanged=1)
+    assert connection.execute(text("SELECT spread_ratio, atr_14 FROM bar_features")).one()[0] is None
+
+
+def test_values_are_compared_as_the_table_keeps_them(connection: Connection) -> None:
+    # NUMERIC(12,6) keeps 0.333333; a third is not a correction of it.
+    frame = features("2024-01-02").assign(volume_ratio=1 / 3)
+    merge(connection, "bar_features", frame)
+    assert merge(connection, "bar_features", frame) == MergeCounts(unchanged=1)
+
+
+def test_json_is_compared_by_content_and_empty_text_is_not_null(connection: Connection) -> None:
+    rows = pd.DataFrame(
+        [{
+            "symbol": "AAPL", "timeframe": "1d", "timestamp": pd.Timestamp("2024-01-02 14:30", tz="UTC"),
+            "pattern": "CDLDOJI", "variant": "", "id": "6f1de8a5-5d56-5ff1-8a6f-3d2f6f6f7c11", "family": "candlestick",
+            "direction": "bullish", "known_at": pd.Timestamp("2024-01-02 21:00", tz="UTC"),
+            "metadata": json.dumps({"a": 1, "note": 'quote " and, comma\nline'}),
+        }]
+    )  # fmt: skip
+    assert merge(connection, "patterns", rows) == MergeCounts(inserted=1)
+    reordered = rows.assign(metadata=json.dumps({"note": 'quote " and, comma\nline', "a": 1}))
+    assert merge(connection, "patterns", reordered) == MergeCounts(unchanged=1)
+    assert connection.execute(text("SELECT metadata ->> 'note' FROM patterns")).scalar_one() == 'quote " and, comma\nline'
+
+
+def test_an_arrow_table_is_as_good_as_a_frame(connection: Connection) -> None:
+    table = pa.Table.from_pandas(bars(("2024-01-02", 10.0)), preserve_index=False)
+    assert merge(connection, "ohlcv_daily", table) == MergeCounts(inserted=1)
+
+
+def test_a_key_that_stands_twice_in_the_frame_is_refused(connection: Connection) -> None:
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), ("2024-01-02", 11.0)))
+
+
+def test_an_unknown_column_is_refused_by_name(connection: Connection) -> None:
+    with pytest.raises(ValueError, match="colour"):
+        merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0)).assign(colour="red"))
+
+
+def test_the_database_refuses_a_bar_whose_high_is_below_its_low(connection: Connection) -> None:
+    with pytest.raises(psycopg.errors.CheckViolation, match="chk_ohlcv_daily_high_is_highest"):
+        merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0)).assign(high=1.0))
+
+
+def test_two_writers_of_the_same_new_bars_leave_each_bar_once(database: Engine) -> None:
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL'), ('MSFT')"))
+    days = [f"2024-01-{day:02d}" for day in range(2, 30)]
+    frame = pd.concat([bars(*((day, 10.0) for day in days), symbol=symbol) for symbol in ("MSFT", "AAPL")])
+    results: list[MergeCounts] = []
+
+    def write() -> None:
+        for _ in range(5):
+            with database.begin() as connection:
+                results.append(merge(connection, "ohlcv_daily", frame))
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert sum(counts.inserted for counts in results) == len(frame)
+    assert sum(counts.unchanged for counts in results) == 14 * len(frame)
