@@ -21,7 +21,16 @@ MAY_IMPORT = {
 }
 # No I/O, no Dagster, no clock in the kernel.
 KERNEL_MAY_USE = {"numpy", "pandas", "pandera", "exchange_calendars", "talib", "numba"}
-KERNEL_MAY_NOT_USE_OF_THE_STANDARD_LIBRARY = {"os", "pathlib", "io", "socket", "subprocess", "time", "random", "logging"}
+KERNEL_MAY_NOT_USE_OF_THE_STANDARD_LIBRARY = {
+    "os",
+    "pathlib",
+    "io",
+    "socket",
+    "subprocess",
+    "time",
+    "random",
+    "logging",
+}
 
 
 def layer(module: Path) -> str:
@@ -69,10 +78,16 @@ def test_the_kernel_has_no_io_no_dagster_and_no_clock(module: Path) -> None:
 
 def test_only_settings_reads_the_environment() -> None:
     # Launching hands the environment on to Dagster's processes; starting a server needs a clean one for its children.
-    readers = {str(path.relative_to(PACKAGE)) for path in MODULES if "os.environ" in path.read_text() or "getenv" in path.read_text()}
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if "os.environ" in path.read_text() or "getenv" in path.read_text()
+    }
     assert readers <= {"defs/launching.py", "storage/embedded.py", "storage/placement.py", "storage/keeper.py"}
 
 
 def test_every_module_states_its_border() -> None:
-    silent = [str(path) for path in MODULES if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))]
+    silent = [
+        str(path) for path in MODULES if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
     assert silent == []

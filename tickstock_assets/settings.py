@@ -71,4 +71,6 @@ def settings() -> Settings:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ENV_PREFIX + ".".join(str(part) for part in first["loc"]).upper()
-        raise ConfigError(f"{name}: {first['msg']}, found {first['input']!r}; correct it in the environment or in .env") from None
+        raise ConfigError(
+            f"{name}: {first['msg']}, found {first['input']!r}; correct it in the environment or in .env"
+        ) from None

@@ -8,8 +8,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tickstock_assets.defs.partitions import DAILY, rectangle_tags, windows_of
 from tickstock_assets.definitions import defs
+from tickstock_assets.defs.partitions import DAILY, rectangle_tags, windows_of
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.windows import Window
 
@@ -53,7 +53,12 @@ def test_every_asset_has_a_blocking_check() -> None:
 
 
 def test_the_jobs_are_these() -> None:
-    assert {job.name for job in defs.resolve_all_job_defs()} == {"__ASSET_JOB", "reference", "daily_history", "backtest"}
+    assert {job.name for job in defs.resolve_all_job_defs()} == {
+        "__ASSET_JOB",
+        "reference",
+        "daily_history",
+        "backtest",
+    }
 
 
 def test_definitions_load_without_secrets_network_or_database(tmp_path: Path) -> None:
@@ -100,7 +105,9 @@ def test_a_rectangle_is_named_by_its_corners_in_dagsters_order() -> None:
         (["AAPL", "GOOG"], 2001, 2002, "expected neighbours"),
     ],
 )
-def test_a_reversed_empty_or_unknown_range_is_an_error(symbols: list[str], first: int, last: int, complaint: str) -> None:
+def test_a_reversed_empty_or_unknown_range_is_an_error(
+    symbols: list[str], first: int, last: int, complaint: str
+) -> None:
     # Dagster itself would run nothing, or the symbols between as well, and report success.
     with pytest.raises(ConfigError, match=complaint):
         rectangle_tags(symbols, KNOWN, first, last)

@@ -13,7 +13,15 @@ CONTRACT = daily_bars(SESSIONS)
 
 
 def frame(*rows: dict[str, object]) -> pd.DataFrame:
-    good = {"symbol": "AAPL", "date": "2024-01-02", "open": 10.0, "high": 12.0, "low": 9.0, "close": 11.0, "volume": 5.0}
+    good = {
+        "symbol": "AAPL",
+        "date": "2024-01-02",
+        "open": 10.0,
+        "high": 12.0,
+        "low": 9.0,
+        "close": 11.0,
+        "volume": 5.0,
+    }
     bars = pd.DataFrame([{**good, **row} for row in rows])
     return bars.assign(date=pd.to_datetime(bars["date"]).astype("datetime64[us]"))
 

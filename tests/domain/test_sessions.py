@@ -40,7 +40,11 @@ def test_a_half_day_closes_at_one(xnys: pd.DataFrame) -> None:
 def test_2024_had_252_sessions_three_of_them_half_days() -> None:
     sessions = trading_sessions("XNYS", date(2024, 1, 1), date(2024, 12, 31))
     assert len(sessions) == 252
-    assert sessions.loc[sessions["kind"] == "half_day", "session"].dt.strftime("%m-%d").tolist() == ["07-03", "11-29", "12-24"]
+    assert sessions.loc[sessions["kind"] == "half_day", "session"].dt.strftime("%m-%d").tolist() == [
+        "07-03",
+        "11-29",
+        "12-24",
+    ]
 
 
 def test_an_unknown_exchange_is_one_sentence() -> None:

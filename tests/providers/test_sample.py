@@ -53,7 +53,8 @@ def test_a_late_listing_is_known_and_an_early_one_is_not_guessed(sample: SampleP
 
 def test_the_three_splits_follow_from_the_adjusted_closes(sample: SampleProvider) -> None:
     splits = [
-        (row.symbol, str(row.execution_date.date()), row.split_from, row.split_to) for row in sample.splits().itertuples()
+        (row.symbol, str(row.execution_date.date()), row.split_from, row.split_to)
+        for row in sample.splits().itertuples()
     ]
     assert splits == [("AAPL", "2000-06-21", 1, 2), ("AAPL", "2005-02-28", 1, 2), ("MSFT", "2003-02-18", 1, 2)]
 
@@ -66,7 +67,10 @@ def test_the_dividends_follow_and_rebuild_the_adjusted_closes_exactly(sample: Sa
     assert known["MSFT", "2004-11-15"] == 3.08
     assert known["AAPL", "2012-08-09"] == 2.65
     assert known["IBM", "2010-05-06"] == 0.65
-    ratios = {(row.symbol, str(row.execution_date.date())): row.split_to / row.split_from for row in sample.splits().itertuples()}
+    ratios = {
+        (row.symbol, str(row.execution_date.date())): row.split_to / row.split_from
+        for row in sample.splits().itertuples()
+    }
     previous: dict[str, float] = {}
     for row in rows_of_the_file():
         key, close = (row["Ticker"], row["Date"]), float(row["Close"])

@@ -13,7 +13,9 @@ from tickstock_assets.providers.synthetic import SyntheticProvider
 
 def year_of(symbol: str) -> pd.DataFrame:
     provider = SyntheticProvider()
-    return provider.parse_daily_bars(provider.fetch_daily_bars(Window(symbol, provider.history_start, provider.horizon())))
+    return provider.parse_daily_bars(
+        provider.fetch_daily_bars(Window(symbol, provider.history_start, provider.horizon()))
+    )
 
 
 def test_every_session_of_2024_has_a_valid_bar_of_every_symbol() -> None:
@@ -27,7 +29,11 @@ def test_every_session_of_2024_has_a_valid_bar_of_every_symbol() -> None:
 def test_the_bars_are_the_same_on_every_machine() -> None:
     # Pinned by hand from the first run; a change of the recipe must change its version too.
     last = year_of("AAPL").iloc[-1]
-    assert (str(last["date"].date()), last["close"], last["volume"]) == ("2024-12-31", AAPL_LAST_CLOSE, AAPL_LAST_VOLUME)
+    assert (str(last["date"].date()), last["close"], last["volume"]) == (
+        "2024-12-31",
+        AAPL_LAST_CLOSE,
+        AAPL_LAST_VOLUME,
+    )
 
 
 def test_a_window_has_only_its_days() -> None:

@@ -86,7 +86,14 @@ def test_a_higher_ranked_source_with_equal_values_takes_over_the_source(connecti
 def features(*days: str, symbol: str = "AAPL", timeframe: str = "1d") -> pd.DataFrame:
     moments = [pd.Timestamp(day, tz="UTC") + pd.Timedelta(hours=14.5) for day in days]
     return pd.DataFrame(
-        {"symbol": symbol, "timeframe": timeframe, "timestamp": moments, "spread": 1.0, "true_range": 1.0, "atr_14": None}
+        {
+            "symbol": symbol,
+            "timeframe": timeframe,
+            "timestamp": moments,
+            "spread": 1.0,
+            "true_range": 1.0,
+            "atr_14": None,
+        }
     )
 
 
@@ -130,7 +137,9 @@ def test_json_is_compared_by_content_and_empty_text_is_not_null(connection: Conn
     assert merge(connection, "patterns", rows) == MergeCounts(inserted=1)
     reordered = rows.assign(metadata=json.dumps({"note": 'quote " and, comma\nline', "a": 1}))
     assert merge(connection, "patterns", reordered) == MergeCounts(unchanged=1)
-    assert connection.execute(text("SELECT metadata ->> 'note' FROM patterns")).scalar_one() == 'quote " and, comma\nline'
+    assert (
+        connection.execute(text("SELECT metadata ->> 'note' FROM patterns")).scalar_one() == 'quote " and, comma\nline'
+    )
 
 
 def test_an_arrow_table_is_as_good_as_a_frame(connection: Connection) -> None:

@@ -1,7 +1,7 @@
 """The embedded server under real processes and real kills; nothing here is simulated.
 
-Tests share one cluster and find it stopped, or have a home of their own; they end only processes of these. Waiting is by polling, with bounds so
-generous that only a server which never comes, or never goes, reaches them.
+Tests share one cluster and find it stopped, or have a home of their own; they end only processes of these.
+Waiting is by polling, with bounds so generous that only a server which never comes, or never goes, reaches them.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
-import psycopg2
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 import sqlalchemy
 
@@ -89,7 +89,7 @@ def start(home: Path) -> Iterator[Start]:
         holder.kill()
 
 
-def test_the_first_use_creates_and_starts_a_server_of_version_18(new_home: Path, start: Start):
+def test_the_first_use_creates_and_starts_a_server_of_version_18(new_home: Path, start: Start) -> None:
     assert not embedded.is_running(new_home)
     assert not new_home.exists()  # asking does not create anything
     url = start(new_home).wait_until_ready()
@@ -97,7 +97,7 @@ def test_the_first_use_creates_and_starts_a_server_of_version_18(new_home: Path,
     assert str(fetch_one(url, "show server_version")).startswith("18.")
 
 
-def test_the_server_is_durable_private_and_on_utc(home: Path, start: Start):
+def test_the_server_is_durable_private_and_on_utc(home: Path, start: Start) -> None:
     url = start().wait_until_ready()
     expected = {
         "fsync": "on",
@@ -114,7 +114,7 @@ def test_the_server_is_durable_private_and_on_utc(home: Path, start: Start):
     assert stat.S_IMODE(cluster_of(home).data.stat().st_mode) == 0o700
 
 
-def test_a_setting_made_by_alter_system_survives_a_restart(new_home: Path, start: Start):
+def test_a_setting_made_by_alter_system_survives_a_restart(new_home: Path, start: Start) -> None:
     holder = start(new_home)
     with psycopg.connect(holder.wait_until_ready(), autocommit=True) as connection:
         connection.execute("alter system set work_mem = '5MB'")
@@ -123,7 +123,7 @@ def test_a_setting_made_by_alter_system_survives_a_restart(new_home: Path, start
     assert fetch_one(start(new_home).wait_until_ready(), "show work_mem") == "5MB"
 
 
-def test_two_processes_share_one_server_until_the_last_has_left(home: Path, start: Start):
+def test_two_processes_share_one_server_until_the_last_has_left(home: Path, start: Start) -> None:
     first, second = start(), start()
     url = first.wait_until_ready()
     assert second.wait_until_ready() == url
@@ -135,7 +135,7 @@ def test_two_processes_share_one_server_until_the_last_has_left(home: Path, star
     wait_until_stopped(home)
 
 
-def test_ten_processes_that_start_at_once_get_the_same_server(home: Path, start: Start):
+def test_ten_processes_that_start_at_once_get_the_same_server(home: Path, start: Start) -> None:
     holders = [start() for _ in range(10)]
     assert len({holder.wait_until_ready() for holder in holders}) == 1
     for holder in holders:
@@ -143,14 +143,14 @@ def test_ten_processes_that_start_at_once_get_the_same_server(home: Path, start:
     wait_until_stopped(home)
 
 
-def test_the_server_stops_when_its_last_holder_is_killed(home: Path, start: Start):
+def test_the_server_stops_when_its_last_holder_is_killed(home: Path, start: Start) -> None:
     holder = start()
     holder.wait_until_ready()
     holder.kill()
     wait_until_stopped(home)
 
 
-def test_a_forked_child_keeps_its_parents_hold(home: Path, start: Start):
+def test_a_forked_child_keeps_its_parents_hold(home: Path, start: Start) -> None:
     holder = start(then="import os, time\nif not os.fork():\n    print(os.getpid(), flush=True)\n    time.sleep(3600)")
     url = holder.wait_until_ready()
     assert holder.process.stdout is not None
@@ -165,7 +165,7 @@ def test_a_forked_child_keeps_its_parents_hold(home: Path, start: Start):
     wait_until_stopped(home)
 
 
-def test_a_program_started_by_a_holder_does_not_keep_the_server(home: Path, start: Start):
+def test_a_program_started_by_a_holder_does_not_keep_the_server(home: Path, start: Start) -> None:
     then = "import subprocess\nprint(subprocess.Popen(['sleep', '3600'], close_fds=False, stdout=2).pid, flush=True)"
     holder = start(then=then)
     holder.wait_until_ready()
@@ -179,7 +179,7 @@ def test_a_program_started_by_a_holder_does_not_keep_the_server(home: Path, star
         os.kill(sleeper, signal.SIGKILL)
 
 
-def test_a_killed_keeper_is_replaced_at_the_next_use_and_the_server_stays(home: Path, start: Start):
+def test_a_killed_keeper_is_replaced_at_the_next_use_and_the_server_stays(home: Path, start: Start) -> None:
     start().wait_until_ready()
     postmaster, former = postmaster_pid(home), keeper_pid(home)
     kill_keeper(home)
@@ -188,7 +188,7 @@ def test_a_killed_keeper_is_replaced_at_the_next_use_and_the_server_stays(home: 
     assert postmaster_pid(home) == postmaster
 
 
-def test_a_holder_that_leaves_after_its_keeper_was_killed_leaves_no_server_behind(home: Path, start: Start):
+def test_a_holder_that_leaves_after_its_keeper_was_killed_leaves_no_server_behind(home: Path, start: Start) -> None:
     holder = start()
     holder.wait_until_ready()
     kill_keeper(home)
@@ -196,7 +196,7 @@ def test_a_holder_that_leaves_after_its_keeper_was_killed_leaves_no_server_behin
     wait_until_stopped(home)
 
 
-def test_a_server_that_lost_keeper_and_holders_is_found_by_the_next_use(home: Path, start: Start):
+def test_a_server_that_lost_keeper_and_holders_is_found_by_the_next_use(home: Path, start: Start) -> None:
     holder = start()
     holder.wait_until_ready()
     postmaster = postmaster_pid(home)
@@ -209,7 +209,7 @@ def test_a_server_that_lost_keeper_and_holders_is_found_by_the_next_use(home: Pa
     wait_until_stopped(home)
 
 
-def test_a_killed_postmaster_comes_back_with_what_was_committed(home: Path, start: Start):
+def test_a_killed_postmaster_comes_back_with_what_was_committed(home: Path, start: Start) -> None:
     url = start().wait_until_ready()
     with psycopg.connect(url) as connection:
         connection.execute("create table kept as select 42 as answer")
@@ -219,7 +219,7 @@ def test_a_killed_postmaster_comes_back_with_what_was_committed(home: Path, star
     assert fetch_one(url, "select answer from kept") == 42
 
 
-def test_keeper_and_postmaster_killed_together_are_revived_by_their_holder(home: Path):
+def test_keeper_and_postmaster_killed_together_are_revived_by_their_holder(home: Path) -> None:
     url = embedded.acquire(home).url("postgres")
     former = postmaster_pid(home)
     kill_keeper(home)
@@ -229,7 +229,7 @@ def test_keeper_and_postmaster_killed_together_are_revived_by_their_holder(home:
     assert postmaster_pid(home) != former
 
 
-def test_a_kill_during_initdb_leaves_no_half_cluster(new_home: Path, start: Start):
+def test_a_kill_during_initdb_leaves_no_half_cluster(new_home: Path, start: Start) -> None:
     holder = start(new_home)
     # initdb writes PG_VERSION early and goes on for most of a second.
     wait_until(
@@ -242,7 +242,7 @@ def test_a_kill_during_initdb_leaves_no_half_cluster(new_home: Path, start: Star
     assert not (cluster_of(new_home).folder / "data.new").exists()
 
 
-def test_a_stale_process_id_that_is_now_a_strangers_does_not_prevent_the_start(home: Path, start: Start):
+def test_a_stale_process_id_that_is_now_a_strangers_does_not_prevent_the_start(home: Path, start: Start) -> None:
     holder = start()
     holder.wait_until_ready()
     cluster = cluster_of(home)
@@ -265,7 +265,7 @@ def test_a_stale_process_id_that_is_now_a_strangers_does_not_prevent_the_start(h
             stranger.kill()
 
 
-def test_a_home_deeper_than_a_socket_path_may_be(tmp_path: Path, start: Start):
+def test_a_home_deeper_than_a_socket_path_may_be(tmp_path: Path, start: Start) -> None:
     home = tmp_path / ("deep" * 30) / "home"
     try:
         url = start(home).wait_until_ready()
@@ -274,7 +274,7 @@ def test_a_home_deeper_than_a_socket_path_may_be(tmp_path: Path, start: Start):
         embedded.destroy(home)
 
 
-def test_a_deep_home_in_reach_of_the_server_has_its_socket_elsewhere(reachable_home: Path, start: Start):
+def test_a_deep_home_in_reach_of_the_server_has_its_socket_elsewhere(reachable_home: Path, start: Start) -> None:
     home = reachable_home / ("deep" * 30)
     try:
         url = start(home).wait_until_ready()
@@ -287,7 +287,7 @@ def test_a_deep_home_in_reach_of_the_server_has_its_socket_elsewhere(reachable_h
     assert not sockets.exists()
 
 
-def test_a_socket_folder_of_somebody_else_is_refused(reachable_home: Path):
+def test_a_socket_folder_of_somebody_else_is_refused(reachable_home: Path) -> None:
     home = reachable_home / ("deep" * 30)
     sockets = placement.place_cluster(home).sockets
     sockets.mkdir()
@@ -300,7 +300,7 @@ def test_a_socket_folder_of_somebody_else_is_refused(reachable_home: Path):
 
 
 @pytest.mark.parametrize("name", ["space & 100% ünï+cödé", "comma, it's"])
-def test_a_home_with_an_awkward_name(reachable_home: Path, start: Start, name: str):
+def test_a_home_with_an_awkward_name(reachable_home: Path, start: Start, name: str) -> None:
     home = reachable_home / name
     try:
         assert fetch_one(start(home).wait_until_ready(), "select 1") == 1
@@ -308,7 +308,7 @@ def test_a_home_with_an_awkward_name(reachable_home: Path, start: Start, name: s
         embedded.destroy(home)
 
 
-def test_psycopg_psycopg2_and_sqlalchemy_accept_the_url(reachable_home: Path):
+def test_psycopg_psycopg2_and_sqlalchemy_accept_the_url(reachable_home: Path) -> None:
     server = embedded.acquire(reachable_home / "with space & 100%")
     name = "odd name/%?"
     try:
@@ -330,7 +330,9 @@ def test_psycopg_psycopg2_and_sqlalchemy_accept_the_url(reachable_home: Path):
 
 
 @as_root
-def test_root_keeps_the_cluster_in_the_home_when_the_servers_user_can_reach_it(reachable_home: Path, start: Start):
+def test_root_keeps_the_cluster_in_the_home_when_the_servers_user_can_reach_it(
+    reachable_home: Path, start: Start
+) -> None:
     start(reachable_home).wait_until_ready()
     cluster = cluster_of(reachable_home)
     assert cluster.folder == reachable_home / "postgres"
@@ -339,7 +341,7 @@ def test_root_keeps_the_cluster_in_the_home_when_the_servers_user_can_reach_it(r
 
 
 @as_root
-def test_root_keeps_the_cluster_elsewhere_rather_than_open_a_closed_folder(tmp_path: Path, start: Start):
+def test_root_keeps_the_cluster_elsewhere_rather_than_open_a_closed_folder(tmp_path: Path, start: Start) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     home = closed / "home"
@@ -355,7 +357,7 @@ def test_root_keeps_the_cluster_elsewhere_rather_than_open_a_closed_folder(tmp_p
 
 
 @as_root
-def test_root_copies_programs_that_the_servers_user_cannot_reach(tmp_path: Path, home: Path, start: Start):
+def test_root_copies_programs_that_the_servers_user_cannot_reach(tmp_path: Path, home: Path, start: Start) -> None:
     site = tmp_path / "closed"
     site.mkdir(mode=0o700)
     installed = placement.binaries(None).parent
@@ -377,7 +379,7 @@ def test_root_copies_programs_that_the_servers_user_cannot_reach(tmp_path: Path,
 
 
 @as_root
-def test_a_restrictive_umask_does_not_lock_the_server_out(reachable_home: Path):
+def test_a_restrictive_umask_does_not_lock_the_server_out(reachable_home: Path) -> None:
     former = os.umask(0o077)
     try:
         assert fetch_one(embedded.acquire(reachable_home).url("postgres"), "select 1") == 1
@@ -386,7 +388,7 @@ def test_a_restrictive_umask_does_not_lock_the_server_out(reachable_home: Path):
 
 
 @as_root
-def test_a_home_of_another_user_is_refused_in_one_sentence(reachable_home: Path):
+def test_a_home_of_another_user_is_refused_in_one_sentence(reachable_home: Path) -> None:
     placement.place_cluster(reachable_home)
     account = placement.server_account(reachable_home / "postgres" / "data")
     assert account is not None
@@ -406,7 +408,7 @@ def test_a_home_of_another_user_is_refused_in_one_sentence(reachable_home: Path)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_file_in_place_of_the_home_is_one_clear_sentence(tmp_path: Path):
+def test_a_file_in_place_of_the_home_is_one_clear_sentence(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("not a folder")
     with pytest.raises(
         DatabaseError, match=r"expected a folder we can write and lock files in, found .*; set TICKSTOCK_HOME"
@@ -414,7 +416,7 @@ def test_a_file_in_place_of_the_home_is_one_clear_sentence(tmp_path: Path):
         embedded.acquire(tmp_path / "home")
 
 
-def test_a_cluster_of_another_version_is_reported_with_postgresqls_own_words(new_home: Path):
+def test_a_cluster_of_another_version_is_reported_with_postgresqls_own_words(new_home: Path) -> None:
     url = embedded.acquire(new_home).url("postgres")
     assert fetch_one(url, "select 1") == 1
     embedded.stop(new_home)
@@ -425,7 +427,7 @@ def test_a_cluster_of_another_version_is_reported_with_postgresqls_own_words(new
     assert "\n" not in str(raised.value)
 
 
-def test_a_folder_in_the_way_of_the_cluster_is_reported(new_home: Path):
+def test_a_folder_in_the_way_of_the_cluster_is_reported(new_home: Path) -> None:
     data = placement.place_cluster(new_home).data
     data.mkdir(mode=0o700)
     (data / "precious").touch()
@@ -434,14 +436,14 @@ def test_a_folder_in_the_way_of_the_cluster_is_reported(new_home: Path):
     assert (data / "precious").exists()
 
 
-def test_a_recorded_cluster_that_is_gone_is_not_silently_made_anew(new_home: Path):
+def test_a_recorded_cluster_that_is_gone_is_not_silently_made_anew(new_home: Path) -> None:
     (new_home / "postgres").mkdir(parents=True)
     (new_home / "postgres" / "location").write_text(f"{new_home}/elsewhere\n")
     with pytest.raises(DatabaseError, match="found no folder; restore it"):
         embedded.acquire(new_home)
 
 
-def test_stop_refuses_while_others_use_the_server_and_names_them(home: Path, start: Start):
+def test_stop_refuses_while_others_use_the_server_and_names_them(home: Path, start: Start) -> None:
     url = start().wait_until_ready()
     with psycopg.connect(f"{url}&application_name=webserver"):
         with pytest.raises(DatabaseError, match="expected no other process to use it, found webserver"):
@@ -451,14 +453,14 @@ def test_stop_refuses_while_others_use_the_server_and_names_them(home: Path, sta
     assert not is_locked(cluster_of(home).server_lock)
 
 
-def test_stop_by_its_only_holder_needs_no_force(home: Path):
+def test_stop_by_its_only_holder_needs_no_force(home: Path) -> None:
     embedded.acquire(home)
     embedded.stop(home)
     assert not is_locked(cluster_of(home).server_lock)
     embedded.stop(home)  # and again changes nothing
 
 
-def test_stop_also_ends_a_server_whose_keeper_was_killed(home: Path, start: Start):
+def test_stop_also_ends_a_server_whose_keeper_was_killed(home: Path, start: Start) -> None:
     holder = start()
     holder.wait_until_ready()
     kill_keeper(home)
@@ -468,13 +470,13 @@ def test_stop_also_ends_a_server_whose_keeper_was_killed(home: Path, start: Star
     assert not is_locked(cluster_of(home).server_lock)
 
 
-def test_a_server_stopped_by_force_comes_back_at_the_next_use(home: Path):
+def test_a_server_stopped_by_force_comes_back_at_the_next_use(home: Path) -> None:
     embedded.acquire(home)
     embedded.stop(home, force=True)
     assert fetch_one(embedded.acquire(home).url("postgres"), "select 1") == 1
 
 
-def test_destroy_removes_all_files(new_home: Path):
+def test_destroy_removes_all_files(new_home: Path) -> None:
     embedded.acquire(new_home)
     cluster = cluster_of(new_home)
     embedded.destroy(new_home)
@@ -484,7 +486,7 @@ def test_destroy_removes_all_files(new_home: Path):
     embedded.destroy(new_home)  # and again changes nothing
 
 
-def test_a_server_whose_folder_is_deleted_ends(new_home: Path, start: Start):
+def test_a_server_whose_folder_is_deleted_ends(new_home: Path, start: Start) -> None:
     start(new_home).wait_until_ready()
     cluster, postmaster, keeper = cluster_of(new_home), postmaster_pid(new_home), keeper_pid(new_home)
     lock = os.open(cluster.server_lock, os.O_RDWR)
@@ -504,14 +506,14 @@ def _is_free(descriptor: int) -> bool:
     return False
 
 
-def test_many_threads_may_ask_for_the_same_database(home: Path):
+def test_many_threads_may_ask_for_the_same_database(home: Path) -> None:
     server = embedded.acquire(home)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: embedded.ensure_database(server, "wanted"), range(8)))
     assert fetch_one(server.url("wanted"), "select current_database()::text") == "wanted"
 
 
-def test_release_gives_the_server_up_before_the_process_ends(home: Path):
+def test_release_gives_the_server_up_before_the_process_ends(home: Path) -> None:
     embedded.acquire(home)
     embedded.release(home)
     wait_until_stopped(home)

@@ -34,7 +34,7 @@ def home(shared_home: Path) -> Iterator[Path]:
 
 
 @on_linux
-def test_every_process_of_the_server_holds_the_server_lock(home: Path):
+def test_every_process_of_the_server_holds_the_server_lock(home: Path) -> None:
     with psycopg.connect(embedded.acquire(home).url("postgres")) as connection:
         cluster = cluster_of(home)
         holding = set(_processes_with_open(cluster.server_lock))
@@ -46,7 +46,7 @@ def test_every_process_of_the_server_holds_the_server_lock(home: Path):
 
 
 @on_linux
-def test_a_busy_backend_left_by_a_killed_postmaster_does_not_prevent_the_restart(home: Path):
+def test_a_busy_backend_left_by_a_killed_postmaster_does_not_prevent_the_restart(home: Path) -> None:
     url = embedded.acquire(home).url("postgres")
     cluster = cluster_of(home)
     former = cluster.postmaster_pid()
@@ -70,7 +70,7 @@ def test_a_busy_backend_left_by_a_killed_postmaster_does_not_prevent_the_restart
     assert not busy.is_alive()
 
 
-def test_a_keeper_told_to_terminate_stops_the_server(home: Path):
+def test_a_keeper_told_to_terminate_stops_the_server(home: Path) -> None:
     embedded.acquire(home)
     cluster = cluster_of(home)
     os.kill(int(cluster.keeper_lock.read_text()), signal.SIGTERM)
@@ -79,7 +79,7 @@ def test_a_keeper_told_to_terminate_stops_the_server(home: Path):
     assert "database system is shut down" in cluster.log.read_text()
 
 
-def test_the_server_does_not_see_the_callers_secrets(home: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_server_does_not_see_the_callers_secrets(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POLYGON_API_KEY", "a secret")
     monkeypatch.setenv("PGPORT", "1")
     with psycopg.connect(embedded.acquire(home).url("postgres"), autocommit=True) as connection:
@@ -89,7 +89,7 @@ def test_the_server_does_not_see_the_callers_secrets(home: Path, monkeypatch: py
     assert not names & {"POLYGON_API_KEY", "PGPORT", "HOME"}
 
 
-def test_a_lock_is_refused_while_another_descriptor_has_it(tmp_path: Path):
+def test_a_lock_is_refused_while_another_descriptor_has_it(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     first = try_lock(path, fcntl.LOCK_SH)
     second = try_lock(path, fcntl.LOCK_SH)
@@ -103,7 +103,7 @@ def test_a_lock_is_refused_while_another_descriptor_has_it(tmp_path: Path):
     os.close(third)
 
 
-def test_a_folder_that_others_may_enter_is_not_private(tmp_path: Path):
+def test_a_folder_that_others_may_enter_is_not_private(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o755)
     with pytest.raises(DatabaseError, match="with mode 0700"):

@@ -6,7 +6,7 @@ from tickstock_assets.cli.app import app
 from tickstock_assets.domain.errors import TickstockError
 
 # Importing a module registers its verbs.
-from tickstock_assets.cli import bars, db, demo, seed, ui  # noqa: F401, E402, I001  isort:skip
+from tickstock_assets.cli import bars, db, demo, seed, ui  # noqa: F401  isort:skip
 
 EXIT_USER_ERROR = 2
 

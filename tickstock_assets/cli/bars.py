@@ -53,7 +53,9 @@ def bars(
         if frame.empty:
             raise ConfigError(_nothing_stored(symbol, stored.symbols(connection)["symbol"].tolist()))
         if adjusted:
-            whole = stored.daily_bars(connection, [Window(symbol, datetime(1, 1, 1).date(), datetime(9999, 12, 30).date())])  # noqa: DTZ001
+            whole = stored.daily_bars(
+                connection, [Window(symbol, datetime(1, 1, 1).date(), datetime(9999, 12, 30).date())]
+            )  # noqa: DTZ001
             frame = split_adjust(whole, stored.splits(connection)).loc[lambda rows: rows["date"].isin(frame["date"])]
     _write(frame[COLUMNS].reset_index(drop=True), Format.JSON if as_json else output_format, output)
 
@@ -75,7 +77,12 @@ def coverage(
     if unknown := sorted(set(symbols or []) - set(held["symbol"])):
         raise ConfigError(_nothing_stored(unknown[0], known))
     rows = [
-        {**row, "first": f"{row['first']:%Y-%m-%d}", "last": f"{row['last']:%Y-%m-%d}", "missing": [str(day) for day in row["missing"]]}
+        {
+            **row,
+            "first": f"{row['first']:%Y-%m-%d}",
+            "last": f"{row['last']:%Y-%m-%d}",
+            "missing": [str(day) for day in row["missing"]],
+        }
         for row in held.to_dict("records")
     ]
     if as_json:
@@ -91,14 +98,15 @@ def coverage(
         days = row["missing"]
         shown = ", ".join(days[:MISSING_SHOWN]) + (" …" if len(days) > MISSING_SHOWN else "")
         texts = [str(row[name]) for name in ("symbol", "timeframe", "source", "first", "last")]
-        table.add_row(*texts, f"{row['bars']:,}", f"{row['expected']:,}", f"{len(days)}" + (f": {shown}" if days else ""))
+        table.add_row(
+            *texts, f"{row['bars']:,}", f"{row['expected']:,}", f"{len(days)}" + (f": {shown}" if days else "")
+        )
     console.print(table)
 
 
 def _nothing_stored(symbol: str, known: list[str]) -> str:
-    return (
-        f"{symbol}: expected a symbol with stored bars in that range, found none; "
-        + (f"known symbols are {', '.join(known[:20])}" if known else "`tickstock demo` loads the sample data")
+    return f"{symbol}: expected a symbol with stored bars in that range, found none; " + (
+        f"known symbols are {', '.join(known[:20])}" if known else "`tickstock demo` loads the sample data"
     )
 
 

@@ -48,10 +48,10 @@ def _only_one(home: Path) -> Iterator[None]:
 def _materialize(home: Path, *, quiet: bool) -> None:
     with _progress(quiet) as progress:
         task = progress.add_task("Starting PostgreSQL and Dagster", total=None)
+        from tickstock_assets.definitions import defs
         from tickstock_assets.defs import launching
         from tickstock_assets.defs.partitions import SYMBOLS, YEARS, rectangle_tags
         from tickstock_assets.defs.resources import engine, provider
-        from tickstock_assets.definitions import defs
 
         with launching.open_instance(home) as instance:
             engine()
@@ -131,7 +131,9 @@ def _summary() -> dict[str, Any]:
 def _print(summary: dict[str, Any]) -> None:
     console.print(_bars_table(summary))
     detections = sorted(summary["detections"], key=lambda row: -row["count"])
-    table = Table("pattern", title=f"{sum(row['count'] for row in detections):,} detections of {len(detections)} patterns")
+    table = Table(
+        "pattern", title=f"{sum(row['count'] for row in detections):,} detections of {len(detections)} patterns"
+    )
     table.add_column("detections", justify="right")
     for row in detections[:PATTERNS_SHOWN]:
         table.add_row(f"{row['pattern']} {row['variant']}".strip(), f"{row['count']:,}")
@@ -144,7 +146,9 @@ def _print(summary: dict[str, Any]) -> None:
     console.print(
         f"\n[bold]{total:,} bars stored over {len(summary['bars'])} symbols, {summary['quarantined']:,} quarantined.[/]"
     )
-    console.print("Next: [bold]tickstock ui[/] shows the graph, or `make ui` in a checkout; `tickstock bars AAPL --adjusted` the bars.")
+    console.print(
+        "Next: [bold]tickstock ui[/] shows the graph, or `make ui` in a checkout; `tickstock bars AAPL --adjusted` the bars."
+    )
 
 
 def _bars_table(summary: dict[str, Any]) -> Table:
@@ -152,7 +156,14 @@ def _bars_table(summary: dict[str, Any]) -> Table:
     for name in ("bars", "quarantined", "missing"):
         table.add_column(name, justify="right")
     for row in summary["bars"]:
-        table.add_row(row["symbol"], row["first"], row["last"], f"{row['bars']:,}", f"{row['quarantined']:,}", f"{row['missing']:,}")
+        table.add_row(
+            row["symbol"],
+            row["first"],
+            row["last"],
+            f"{row['bars']:,}",
+            f"{row['quarantined']:,}",
+            f"{row['missing']:,}",
+        )
     return table
 
 

@@ -17,7 +17,10 @@ LOOPBACK = "127.0.0.1"
 @app.command()
 def ui(
     host: Annotated[
-        str, typer.Option(help="Address to listen on. There is no login: open it to others only behind a proxy that has one.")
+        str,
+        typer.Option(
+            help="Address to listen on. There is no login: open it to others only behind a proxy that has one."
+        ),
     ] = LOOPBACK,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
 ) -> None:

@@ -62,9 +62,7 @@ def contract_check(
 
 
 @dg.asset_check(asset=raw.raw_daily_bars, blocking=True)
-def raw_daily_bars_landed(
-    context: dg.AssetCheckExecutionContext, market_data: MarketData
-) -> dg.AssetCheckResult:
+def raw_daily_bars_landed(context: dg.AssetCheckExecutionContext, market_data: MarketData) -> dg.AssetCheckResult:
     """Every window up to the horizon is in the ledger, and every landed file is what was written."""
     problems = verify_landed(market_data.provider, engine(), market_data.landing_folder, _windows(context))
     return _verdict(pd.DataFrame({"problem": problems}), n_checked=len(problems))
@@ -160,7 +158,9 @@ def _daily_bars_contract(connection: Connection) -> DataFrameSchema:
 CHECKS: Sequence[dg.AssetChecksDefinition] = [
     contract_check(reference.symbols, lambda connection, _: stored.symbols(connection), lambda _: schemas.SYMBOLS),
     contract_check(reference.splits, lambda connection, _: stored.splits(connection), lambda _: schemas.SPLITS),
-    contract_check(reference.dividends, lambda connection, _: stored.dividends(connection), lambda _: schemas.DIVIDENDS),
+    contract_check(
+        reference.dividends, lambda connection, _: stored.dividends(connection), lambda _: schemas.DIVIDENDS
+    ),
     raw_daily_bars_landed,
     contract_check(bars.ohlcv_daily, stored.daily_bars, _daily_bars_contract),
     ohlcv_daily_quarantine,

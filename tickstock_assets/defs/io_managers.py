@@ -113,12 +113,16 @@ def _span(table: Table, frame: pd.DataFrame) -> dict[str, str]:
     return {"first_session": f"{times.min():%Y-%m-%d}", "last_session": f"{times.max():%Y-%m-%d}"}
 
 
-def _partition_counts(frame: pd.DataFrame, time_column: str, partition_keys: Sequence[str]) -> dict[str, dict[str, object]]:
+def _partition_counts(
+    frame: pd.DataFrame, time_column: str, partition_keys: Sequence[str]
+) -> dict[str, dict[str, object]]:
     """Return rows, first and last session of every partition."""
     times = frame[time_column]
     grouped = times.groupby([frame["symbol"], times.dt.year]).agg(["size", "min", "max"])
     found = {key(symbol, year): row for (symbol, year), row in grouped.iterrows()}
-    counts: dict[str, dict[str, object]] = {partition: {"dagster/partition_row_count": 0} for partition in partition_keys}
+    counts: dict[str, dict[str, object]] = {
+        partition: {"dagster/partition_row_count": 0} for partition in partition_keys
+    }
     for partition, row in found.items():
         counts[partition] = {
             "dagster/partition_row_count": int(row["size"]),

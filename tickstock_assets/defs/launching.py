@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,6 @@ from tickstock_assets.domain.errors import TickstockError
 from tickstock_assets.project_files import project_file
 
 IN_PROCESS_TAG = "tickstock/in_process"
-POLL_SECONDS = 0.2
 
 
 def prepare_dagster_home(home: Path) -> Path:
@@ -52,7 +49,9 @@ def open_instance(home: Path) -> Iterator[DagsterInstance]:
 def close_interrupted_runs(instance: DagsterInstance) -> int:
     """Mark runs as failed whose process was killed, and return how many; the caller knows that none is still alive."""
     interrupted = instance.get_runs(
-        dg.RunsFilter(tags={IN_PROCESS_TAG: "true"}, statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED])
+        dg.RunsFilter(
+            tags={IN_PROCESS_TAG: "true"}, statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
+        )
     )
     for run in interrupted:
         instance.report_run_failed(run, "The process of this run was killed; what it had finished is kept.")
@@ -67,18 +66,21 @@ def run_job(
     Raises:
         TickstockError: a step failed or a blocking check did not pass; the sentence names it.
     """
-    run_id = str(uuid.uuid4())
-    with _watching(instance, run_id, on_step):
-        result = job.execute_in_process(
-            instance=instance,
-            run_id=run_id,
-            tags={**tags, IN_PROCESS_TAG: "true"},
-            # The instance keeps the events; on the console they would bury the progress bar.
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            raise_on_error=False,
-        )
+
+    @dg.success_hook(name="tell_progress")
+    def tell_progress(context: dg.HookContext) -> None:
+        on_step(context.step_key)
+
+    result = job.with_hooks({tell_progress}).execute_in_process(
+        instance=instance,
+        tags={**tags, IN_PROCESS_TAG: "true"},
+        # The instance keeps the events; on the console they would bury the progress bar.
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
     if not result.success:
-        raise TickstockError(f"Run {run_id[:8]} of {job.name} failed: {_reason(result)}; `tickstock ui` shows the run")
+        run = result.run_id[:8]
+        raise TickstockError(f"Run {run} of {job.name} failed: {_reason(result)}; `tickstock ui` shows the run")
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
@@ -90,28 +92,3 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             message = error.message.strip().splitlines()[0] if error and error.message else "no reason given"
             return f"{event.step_key}: {message}"
     return "no step says why"
-
-
-@contextmanager
-def _watching(instance: DagsterInstance, run_id: str, on_step: Callable[[str], None]) -> Iterator[None]:
-    """Follow a run's events from a thread, for progress that is seen while the run still works."""
-    finished = threading.Event()
-
-    def follow() -> None:
-        cursor: str | None = None
-        while True:
-            is_last_look = finished.wait(POLL_SECONDS)
-            page = instance.get_records_for_run(run_id, cursor=cursor, of_type=DagsterEventType.STEP_SUCCESS)
-            cursor = page.cursor
-            for record in page.records:
-                on_step(str(record.event_log_entry.step_key))
-            if is_last_look:
-                return
-
-    watcher = threading.Thread(target=follow, name="tickstock-progress", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        finished.set()
-        watcher.join()

@@ -119,9 +119,7 @@ def validate(provider: Provider, engine: Engine, payloads: Payloads) -> tuple[pd
     """Return the rows that keep the contract of daily bars, and how many others were set aside with rule and reason."""
     with engine.begin() as connection:
         sessions = stored.sessions(connection, DEFAULT_EXCHANGE, provider.history_start, provider.horizon())["session"]
-        valid, n_rejected = keep_valid(
-            connection, provider.name, payloads.frame, daily_bars(sessions), payloads.raw
-        )
+        valid, n_rejected = keep_valid(connection, provider.name, payloads.frame, daily_bars(sessions), payloads.raw)
     return valid.assign(source=provider.name), n_rejected
 
 

@@ -21,9 +21,9 @@ def add_partition_metadata(
         asset_key: which of the step's assets.
         metadata: by partition key.
     """
-    have = step._metadata_accumulator.per_output_metadata  # noqa: SLF001
+    have = step._metadata_accumulator.per_output_metadata
     added = {}
     for partition, entries in metadata.items():
         handle = AssetMetadataHandle(asset_key=asset_key, partition_key=partition)
         added[handle] = {**have.get(handle, {}), **entries}
-    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata={**have, **added})  # noqa: SLF001
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata={**have, **added})

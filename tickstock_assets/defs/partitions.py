@@ -51,13 +51,19 @@ def rectangle_tags(symbols: Sequence[str], known: Sequence[str], first_year: int
             itself would run nothing, or other symbols as well, and report success.
     """
     if not symbols or (unknown := sorted(set(symbols) - set(known))):
-        raise ConfigError(f"Symbols: expected some of {', '.join(known) or '(none yet)'}, found {', '.join(unknown) if symbols else 'none'}")
+        raise ConfigError(
+            f"Symbols: expected some of {', '.join(known) or '(none yet)'}, found {', '.join(unknown) if symbols else 'none'}"
+        )
     years = [int(year) for year in YEARS.get_partition_keys()]
     if not years[0] <= first_year <= last_year <= years[-1]:
-        raise ConfigError(f"Years: expected a range within {years[0]} to {years[-1]}, found {first_year} to {last_year}")
+        raise ConfigError(
+            f"Years: expected a range within {years[0]} to {years[-1]}, found {first_year} to {last_year}"
+        )
     places = sorted(known.index(symbol) for symbol in symbols)
     if places[-1] - places[0] + 1 != len(set(symbols)):
-        raise ConfigError(f"Symbols: expected neighbours in Dagster's list, found {', '.join(symbols)}; start one run a symbol")
+        raise ConfigError(
+            f"Symbols: expected neighbours in Dagster's list, found {', '.join(symbols)}; start one run a symbol"
+        )
     return {
         RANGE_START_TAG: key(known[places[0]], first_year),
         RANGE_END_TAG: key(known[places[-1]], last_year),

@@ -1,13 +1,13 @@
 """The exceptions a user may meet; each message is one sentence: what, expected, found, what to do.
 
-    TickstockError            anything a person can act on; the command prints it and exits with 2
-    ├── ConfigError           a setting or an argument is missing or wrong
-    ├── DatabaseError         the database is unreachable, refuses us, or is of the wrong version
-    ├── ContractError         a frame does not have the columns or types its stage promises
-    ├── LandingError          a landed payload is gone or is not what was written
-    └── ProviderError         a vendor did not deliver
-        ├── TransientProviderError    may succeed when tried again
-        └── PermanentProviderError    will fail again until something is changed
+TickstockError            anything a person can act on; the command prints it and exits with 2
+├── ConfigError           a setting or an argument is missing or wrong
+├── DatabaseError         the database is unreachable, refuses us, or is of the wrong version
+├── ContractError         a frame does not have the columns or types its stage promises
+├── LandingError          a landed payload is gone or is not what was written
+└── ProviderError         a vendor did not deliver
+├── TransientProviderError    may succeed when tried again
+└── PermanentProviderError    will fail again until something is changed
 """
 
 

@@ -49,7 +49,9 @@ def _first_of_equals(frame: pd.DataFrame) -> pd.Series:
     is_repeat = frame.duplicated(keep="first")
     disagreeing = frame[~is_repeat].duplicated(["symbol", "date"], keep=False)
     conflicted = set(map(tuple, frame.loc[disagreeing[disagreeing].index, ["symbol", "date"]].to_numpy()))
-    in_conflict = pd.Series([key in conflicted for key in zip(frame["symbol"], frame["date"], strict=True)], frame.index)
+    in_conflict = pd.Series(
+        [key in conflicted for key in zip(frame["symbol"], frame["date"], strict=True)], frame.index
+    )
     return ~(repeats_key & (is_repeat | in_conflict))
 
 

@@ -66,5 +66,7 @@ class Provider(Protocol):
 
 def empty_daily_bars() -> pd.DataFrame:
     """Return what `parse_daily_bars` gives for a payload without rows."""
-    columns = {"symbol": "str", "date": "datetime64[us]"} | dict.fromkeys(["open", "high", "low", "close", "volume"], "float64")
+    columns = {"symbol": "str", "date": "datetime64[us]"} | dict.fromkeys(
+        ["open", "high", "low", "close", "volume"], "float64"
+    )
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})

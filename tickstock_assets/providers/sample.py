@@ -85,7 +85,9 @@ class SampleProvider:
         """Return the file's rows of a window, as text; a row whose date cannot be read belongs to every window."""
         table = self._table
         if window.symbol not in pc.unique(table["Ticker"]).to_pylist():
-            raise PermanentProviderError(f"{window.symbol}: not in {self.file.name}; `tickstock coverage` lists what is")
+            raise PermanentProviderError(
+                f"{window.symbol}: not in {self.file.name}; `tickstock coverage` lists what is"
+            )
         dates = self._bars["date"]
         inside = dates.between(pd.Timestamp(window.start), pd.Timestamp(window.end)) | dates.isna()
         return table.filter(pa.array((inside & (self._bars["symbol"] == window.symbol)).to_numpy(dtype=bool)))

@@ -58,7 +58,7 @@ class SyntheticProvider:
 def _year(symbol: str) -> pd.DataFrame:
     sessions = trading_sessions(DEFAULT_EXCHANGE, SyntheticProvider.history_start, date(2024, 12, 31))["session"]
     # RandomState and not Generator: only its stream is promised never to change with NumPy's version.
-    random = np.random.RandomState(sum(symbol.encode()))  # noqa: NPY002
+    random = np.random.RandomState(sum(symbol.encode()))
     n_bars, volatility = len(sessions), DAILY_VOLATILITY[symbol]
     close = FIRST_CLOSE[symbol] * np.exp(np.cumsum(random.normal(0, volatility, n_bars)))
     previous = np.concatenate([[FIRST_CLOSE[symbol]], close[:-1]])

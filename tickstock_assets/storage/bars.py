@@ -7,9 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 import pandas as pd
+import psycopg
+import pyarrow as pa
+import pyarrow.csv
 from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.storage.database import driver
 
 UTC = pd.DatetimeTZDtype("us", "UTC")
 DAILY_BARS = """
@@ -22,15 +26,41 @@ DAILY_BARS = """
 def query(
     connection: Connection, statement: str, parameters: Mapping[str, object], dtypes: Mapping[str, object]
 ) -> pd.DataFrame:
-    """Return the rows of a query with these column types, also when there are none."""
-    result = connection.execute(text(statement), parameters)
-    frame = pd.DataFrame(result.all(), columns=list(result.keys()))
+    """Return the rows of a query with these column types, also when there are none.
+
+    COPY out and Arrow's reader take a fifth of the time of fetching rows.
+    """
+    compiled = text(statement).bindparams(**parameters).compile(dialect=connection.dialect)
+    below = driver(connection)
+    literal = psycopg.ClientCursor(below).mogrify(str(compiled), compiled.params)
+    with below.cursor() as cursor, cursor.copy(f"COPY ({literal}) TO STDOUT (FORMAT csv, HEADER)".encode()) as copy:
+        content = b"".join(bytes(part) for part in copy)
+    table = pa.csv.read_csv(pa.BufferReader(content), convert_options=_convert_options(dtypes))
+    frame: pd.DataFrame = table.to_pandas()
     return frame.astype({column: dtypes[column] for column in frame.columns if column in dtypes})
 
 
-def daily_bars(
-    connection: Connection, windows: Sequence[Window] | None = None, warm_up_bars: int = 0
-) -> pd.DataFrame:
+def _convert_options(dtypes: Mapping[str, object]) -> pa.csv.ConvertOptions:
+    arrow = {
+        "str": pa.string(),
+        "float64": pa.float64(),
+        "int64": pa.int64(),
+        "bool": pa.bool_(),
+        str(UTC): pa.timestamp("us", "UTC"),
+        "datetime64[us]": pa.timestamp("us"),
+    }
+    return pa.csv.ConvertOptions(
+        column_types={column: arrow[str(dtype)] for column, dtype in dtypes.items()},
+        # PostgreSQL writes NULL as nothing and an empty text in quotes.
+        null_values=[""],
+        true_values=["t"],
+        false_values=["f"],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+
+
+def daily_bars(connection: Connection, windows: Sequence[Window] | None = None, warm_up_bars: int = 0) -> pd.DataFrame:
     """Return stored daily bars, unadjusted.
 
     Args:
@@ -75,7 +105,7 @@ def bar_features(connection: Connection, timeframe: str, windows: Sequence[Windo
     return query(
         connection,
         f"SELECT t.symbol, t.timeframe, t.timestamp, {selected} FROM bar_features t {_inside(windows)}",  # noqa: S608
-        {"timeframe": timeframe, **_columns(windows or [])},
+        {"timeframe": timeframe, **({} if windows is None else _columns(windows))},
         {"timestamp": UTC, "symbol": "str", "timeframe": "str", **dict.fromkeys(features, "float64")},
     )
 
@@ -89,7 +119,7 @@ def patterns(connection: Connection, timeframe: str, windows: Sequence[Window] |
         connection,
         f"SELECT {', '.join('t.' + name for name in texts)}, t.timestamp, t.known_at, {selected} "  # noqa: S608
         f"FROM patterns t {_inside(windows, ', t.pattern, t.variant')}",
-        {"timeframe": timeframe, **_columns(windows or [])},
+        {"timeframe": timeframe, **({} if windows is None else _columns(windows))},
         {"timestamp": UTC, "known_at": UTC, **dict.fromkeys(numbers, "float64"), **dict.fromkeys(texts, "str")},
     )
 
@@ -158,14 +188,23 @@ def quarantined(connection: Connection, windows: Sequence[Window] | None = None)
             WHERE q.symbol = w.symbol AND (q.date IS NULL OR q.date BETWEEN w.first_day AND w.last_day)))
         ORDER BY q.symbol, q.date, q.rule
         """,
-        {"everything": windows is None, **_columns(windows or [])},
-        {"date": "datetime64[us]"},
+        {"everything": windows is None, **_columns(windows or ())},
+        {"date": "datetime64[us]", **dict.fromkeys(["symbol", "rule", "reason", "row"], "str")},
     )
 
 
 def backtest_results(connection: Connection) -> pd.DataFrame:
     """Return the results of the newest backtest, numbers as float64, counts as int."""
-    numbers = ["win_rate", "average_r_multiple", "roi", "sharpe", "sortino", "max_drawdown", "profit_factor", "expectancy"]
+    numbers = [
+        "win_rate",
+        "average_r_multiple",
+        "roi",
+        "sharpe",
+        "sortino",
+        "max_drawdown",
+        "profit_factor",
+        "expectancy",
+    ]
     counts = ["patterns_detected", "signals", "winning", "losing"]
     return query(
         connection,
@@ -185,7 +224,9 @@ def backtest_results(connection: Connection) -> pd.DataFrame:
     )
 
 
-def coverage(connection: Connection, horizons: Mapping[str, date], symbols: Iterable[str] | None = None) -> pd.DataFrame:
+def coverage(
+    connection: Connection, horizons: Mapping[str, date], symbols: Iterable[str] | None = None
+) -> pd.DataFrame:
     """Return what is stored per symbol and source, against the sessions of the symbol's exchange.
 
     A symbol is expected from its first stored bar of a source to the source's horizon, or to its last bar where the
@@ -195,9 +236,8 @@ def coverage(connection: Connection, horizons: Mapping[str, date], symbols: Iter
         symbol, timeframe, source, first and last (datetime64), bars, expected, missing (list of days).
     """
     wanted = None if symbols is None else list(symbols)
-    return query(
-        connection,
-        """
+    result = connection.execute(
+        text("""
         WITH held AS (
             SELECT symbol, exchange, source, min(date) AS first, max(date) AS last, count(*) AS bars
             FROM ohlcv_daily WHERE CAST(:symbols AS text[]) IS NULL OR symbol = ANY (:symbols)
@@ -212,10 +252,11 @@ def coverage(connection: Connection, horizons: Mapping[str, date], symbols: Iter
                             AND s.kind <> 'closed_by_override'
         LEFT JOIN ohlcv_daily b ON b.symbol = p.symbol AND b.date = s.session
         GROUP BY p.symbol, p.source, p.first, p.last, p.bars ORDER BY p.symbol, p.first
-        """,
+        """),
         {"symbols": wanted, "sources": list(horizons), "horizons": list(horizons.values())},
-        {"first": "datetime64[us]", "last": "datetime64[us]"},
     )
+    frame = pd.DataFrame(result.all(), columns=list(result.keys()))
+    return frame.astype({"first": "datetime64[us]", "last": "datetime64[us]"})
 
 
 def _inside(windows: Sequence[Window] | None, order: str = "") -> str:

@@ -64,7 +64,9 @@ class _Table:
         return self.key + self.values
 
 
-def merge(connection: Connection, table: str, frame: pd.DataFrame | pa.Table, scope: Scope | None = None) -> MergeCounts:
+def merge(
+    connection: Connection, table: str, frame: pd.DataFrame | pa.Table, scope: Scope | None = None
+) -> MergeCounts:
     """Make the rows of `table` say what `frame` says, and return what that took.
 
     Rows whose values are equal are not rewritten. Where the table has a `source`, a row of a lower rank does not
@@ -106,7 +108,9 @@ def _describe(cursor: Cursor, table: str, columns: list[str]) -> _Table:
     known = dict(cursor.fetchall())
     key = [name for name, is_key in known.items() if is_key]
     if unexpected := [name for name in columns if name not in known] or [name for name in key if name not in columns]:
-        raise ValueError(f"{table}: expected the columns {', '.join(known)} with the key, found a frame at odds: {unexpected}")
+        raise ValueError(
+            f"{table}: expected the columns {', '.join(known)} with the key, found a frame at odds: {unexpected}"
+        )
     return _Table(
         name=table,
         key=key,

@@ -72,4 +72,6 @@ def _run(verb: object, connection: Connection, revision: str) -> None:
     try:
         verb(config, revision)  # type: ignore[operator]
     except CommandError as error:
-        raise DatabaseError(f"Schema revision {revision}: {error}; `tickstock db status` shows where it stands") from None
+        raise DatabaseError(
+            f"Schema revision {revision}: {error}; `tickstock db status` shows where it stands"
+        ) from None

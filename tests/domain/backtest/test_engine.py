@@ -183,12 +183,13 @@ def test_a_short_sells_below_the_open_and_buys_back_above_the_close():
     assert trade.pnl == pytest.approx(990.0 - 808.0 - 9.90 - 8.08)
 
 
-def test_profits_are_staked_on_the_next_trade():
-    prices = [CALM[0], (10, 10, 10, 10), (10, 10, 10, 10), (10, 20, 10, 20), (20, 20, 20, 20), CALM[0]]
-    trades = trades_of(prices, detect(0), detect(3))
-    # 1000 became 2000, which buys 100 shares at 20; they end at 10.
-    assert trades["quantity"].tolist() == pytest.approx([100.0, 100.0])
-    assert trades["pnl"].tolist() == pytest.approx([1_000.0, -1_000.0])
+def test_profits_and_losses_are_staked_on_the_next_trade():
+    config = BacktestConfig(capital=1_000.0, holding_bars=1, commission_bps=0.0, slippage_bps=0.0)
+    prices = [CALM[0], (10, 20, 10, 20), (20, 20, 10, 10), (10, 20, 10, 20)]
+    trades = trades_of(prices, detect(0), detect(1), detect(2), config=config)
+    # 1000 become 2000, then 1000, then 2000 again.
+    assert trades["quantity"].tolist() == pytest.approx([100.0, 100.0, 100.0])
+    assert trades["pnl"].tolist() == pytest.approx([1_000.0, -1_000.0, 1_000.0])
 
 
 def test_a_sleeve_that_owes_money_trades_no_more():
@@ -260,8 +261,9 @@ def test_a_split_within_a_trade_is_not_a_loss_and_is_told_in_shares_of_the_entry
 
 def test_a_trade_after_a_split_is_told_in_the_shares_of_its_day():
     # The basis of before the split, in which it all cost twice as much, is nowhere to be seen.
-    trade = only_trade(CALM, detect(0, stop=9.0), factors=[2.0] * 6)
-    assert (trade.entry_price, trade.exit_price, trade.quantity) == (10.0, 10.0, pytest.approx(100.0))
+    trade = only_trade([*CALM[:2], (10, 10, 8, 8)], detect(0, stop=9.0), factors=[2.0] * 3)
+    assert (trade.entry_price, trade.exit_price, trade.quantity) == (10.0, 9.0, pytest.approx(100.0))
+    assert (trade.pnl, trade.r_multiple) == (pytest.approx(-100.0), pytest.approx(-1.0))
 
 
 def test_a_stop_follows_the_split_of_three_for_one():

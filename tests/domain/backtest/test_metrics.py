@@ -63,7 +63,9 @@ def test_the_entry_commission_is_gone_at_the_first_close():
 
 def test_a_dividend_is_in_the_equity_from_its_ex_date():
     config = BacktestConfig(capital=1_000.0, holding_bars=3, commission_bps=0.0, slippage_bps=0.0)
-    report = report_of(make_bars([(10, 10, 10, 10)] * 4), detect(0), dividends=[("AAA", 2, 1.0)], config=config)
+    # The dividend of the entry bar's own date goes to who held before.
+    dividends = [("AAA", 1, 7.0), ("AAA", 2, 1.0)]
+    report = report_of(make_bars([(10, 10, 10, 10)] * 4), detect(0), dividends=dividends, config=config)
     assert report.equity["equity"].tolist() == pytest.approx([1_000, 1_000, 1_100, 1_100])
 
 
@@ -84,6 +86,11 @@ def test_a_symbol_alone_has_all_the_capital_and_in_a_portfolio_its_part():
     assert [row(report, scope)["expectancy"] for scope in ("AAA", "BBB", "portfolio")] == pytest.approx(
         [200.0, -500.0, -75.0]
     )
+
+
+def test_a_symbol_that_is_not_traded_keeps_its_capital():
+    report = report_of(pair(), detect(0))
+    assert (row(report, "BBB")["roi"], row(report)["roi"]) == (0.0, pytest.approx(0.1))
 
 
 def test_there_is_a_row_for_every_scope_of_every_strategy_even_without_trades():
@@ -119,6 +126,12 @@ def test_winners_and_losers_are_counted_and_weighed():
     assert (found["patterns_detected"], found["signals"], found["winning"], found["losing"]) == (3, 2, 1, 1)
     assert (found["win_rate"], found["profit_factor"]) == (0.5, pytest.approx(2.0))
     assert (found["average_r_multiple"], found["expectancy"]) == (pytest.approx(-0.3), pytest.approx(25.0))
+
+
+def test_a_trade_without_a_stop_is_left_out_of_the_average_r():
+    assert row(report_of(pair(), detect(0, stop=5.0), detect(0, symbol="BBB")))["average_r_multiple"] == pytest.approx(
+        0.4
+    )
 
 
 def test_without_losses_there_is_no_profit_factor():

@@ -19,7 +19,9 @@ GROUP = "reference"
 def symbols(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
     """The instruments that the provider has, one row each; every valid one becomes a partition."""
     with database.begin() as connection:
-        valid, n_rejected = keep_valid(connection, market_data.provider.name, market_data.provider.symbols(), SYMBOLS_CONTRACT)
+        valid, n_rejected = keep_valid(
+            connection, market_data.provider.name, market_data.provider.symbols(), SYMBOLS_CONTRACT
+        )
     context.instance.add_dynamic_partitions(str(SYMBOLS.name), valid["symbol"].tolist())
     context.add_output_metadata({"rows_quarantined": n_rejected})
     return valid
@@ -45,6 +47,8 @@ def splits(context: dg.AssetExecutionContext, market_data: MarketData, database:
 def dividends(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
     """Cash dividends per share, as shares are counted on the ex-dividend date."""
     with database.begin() as connection:
-        valid, n_rejected = keep_valid(connection, market_data.provider.name, market_data.provider.dividends(), DIVIDENDS)
+        valid, n_rejected = keep_valid(
+            connection, market_data.provider.name, market_data.provider.dividends(), DIVIDENDS
+        )
     context.add_output_metadata({"rows_quarantined": n_rejected})
     return valid.assign(source=market_data.provider.name, distribution_type="unknown")
