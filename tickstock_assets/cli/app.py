@@ -13,7 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Start with [bold]tickstock demo[/], then [bold]tickstock ui[/]. Settings are environment variables, see .env.example.",
+    epilog="Start with [bold]tickstock demo[/], then [bold]tickstock ui[/]. Settings are variables, see .env.example.",
 )
 console = Console()
 

@@ -1,7 +1,7 @@
 """`tickstock bars` and `tickstock coverage`: what is stored."""
 
 import sys
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,7 @@ from tickstock_assets.domain.errors import ConfigError
 
 COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume", "source"]
 MISSING_SHOWN = 5
+FIRST_DAY, LAST_DAY = date(1, 1, 1), date(9999, 12, 30)
 
 
 class Format(StrEnum):
@@ -44,7 +45,7 @@ def bars(
     from tickstock_assets.domain.windows import Window
     from tickstock_assets.storage import bars as stored
 
-    first, last = (start or datetime(1, 1, 1)).date(), (end or datetime(9999, 12, 30)).date()  # noqa: DTZ001 days
+    first, last = start.date() if start else FIRST_DAY, end.date() if end else LAST_DAY
     if last < first:
         raise ConfigError(f"--end: expected a day on or after --start {first}, found {last}")
     with engine().connect() as connection:
@@ -53,9 +54,7 @@ def bars(
         if frame.empty:
             raise ConfigError(_nothing_stored(symbol, stored.symbols(connection)["symbol"].tolist()))
         if adjusted:
-            whole = stored.daily_bars(
-                connection, [Window(symbol, datetime(1, 1, 1).date(), datetime(9999, 12, 30).date())]
-            )  # noqa: DTZ001
+            whole = stored.daily_bars(connection, [Window(symbol, FIRST_DAY, LAST_DAY)])
             frame = split_adjust(whole, stored.splits(connection)).loc[lambda rows: rows["date"].isin(frame["date"])]
     _write(frame[COLUMNS].reset_index(drop=True), Format.JSON if as_json else output_format, output)
 

@@ -64,7 +64,7 @@ def url() -> None:
     console.print(address.render_as_string(hide_password=True), soft_wrap=True)
     if server_url() is None:
         console.print(
-            f"The server stops when the last tickstock process leaves; keep `tickstock ui` open to use {DATABASE} from elsewhere.",
+            f"The server stops when the last of our processes leaves; keep `tickstock ui` open to use {DATABASE} elsewhere.",
             style="dim",
         )
 

@@ -106,6 +106,7 @@ def _summary() -> dict[str, Any]:
 
     with engine().connect() as connection:
         held = stored.coverage(connection, {provider().name: provider().horizon()})
+        held["n_missing"] = held["missing"].map(len)
         rejected = stored.quarantined(connection)
         detections = stored.patterns(connection, "1d")
         results = stored.backtest_results(connection)
@@ -118,7 +119,7 @@ def _summary() -> dict[str, Any]:
                 "last": f"{row.last:%Y-%m-%d}",
                 "bars": row.bars,
                 "quarantined": int((rejected["symbol"] == row.symbol).sum()),
-                "missing": len(row.missing),
+                "missing": row.n_missing,
             }
             for row in held[held["source"] == provider().name].itertuples()
         ],

@@ -144,8 +144,8 @@ def backtest_metrics_add_up(database: Database) -> dg.AssetCheckResult:
         ).all()
     results = pd.DataFrame(rows, columns=["strategy_name", "expected", "found"])
     # roi is stored with six decimals, which is 0.05 in 100,000.
-    off = [abs(float(row.expected) - float(row.found)) > 0.11 for row in results.itertuples()]
-    return _verdict(results[pd.Series(off, index=results.index, dtype=bool)], len(results))
+    off = (results["expected"].astype(float) - results["found"].astype(float)).abs() > 0.11
+    return _verdict(results[off], len(results))
 
 
 def _daily_bars_contract(connection: Connection) -> DataFrameSchema:

@@ -12,7 +12,7 @@ from tickstock_assets.settings import settings
 from tickstock_assets.storage.database import database_url, ensure_server_database
 
 
-class TickstockStorage(DagsterPostgresStorage):  # type: ignore[misc]
+class TickstockStorage(DagsterPostgresStorage):
     """Dagster's PostgreSQL storage, addressed by the project's settings instead of by its own configuration."""
 
     @classmethod

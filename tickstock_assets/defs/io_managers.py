@@ -118,13 +118,11 @@ def _partition_counts(
 ) -> dict[str, dict[str, object]]:
     """Return rows, first and last session of every partition."""
     times = frame[time_column]
-    grouped = times.groupby([frame["symbol"], times.dt.year]).agg(["size", "min", "max"])
-    found = {key(symbol, year): row for (symbol, year), row in grouped.iterrows()}
-    counts: dict[str, dict[str, object]] = {
-        partition: {"dagster/partition_row_count": 0} for partition in partition_keys
-    }
-    for partition, row in found.items():
-        counts[partition] = {
+    partition = [key(symbol, year) for symbol, year in zip(frame["symbol"], times.dt.year, strict=True)]
+    found = times.groupby(partition).agg(["size", "min", "max"]).to_dict("index")
+    counts: dict[str, dict[str, object]] = {name: {"dagster/partition_row_count": 0} for name in partition_keys}
+    for name, row in found.items():
+        counts[str(name)] = {
             "dagster/partition_row_count": int(row["size"]),
             "partition_first_session": f"{row['min']:%Y-%m-%d}",
             "partition_last_session": f"{row['max']:%Y-%m-%d}",

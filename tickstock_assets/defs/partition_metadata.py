@@ -4,7 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from dagster._core.execution.context.metadata_logging import AssetMetadataHandle, OutputMetadataAccumulator
+from dagster._core.execution.context.metadata_logging import (
+    AssetMetadataHandle,
+    OutputMetadataAccumulator,
+    OutputMetadataHandle,
+)
 from dagster._core.execution.context.system import StepExecutionContext
 
 
@@ -22,7 +26,7 @@ def add_partition_metadata(
         metadata: by partition key.
     """
     have = step._metadata_accumulator.per_output_metadata
-    added = {}
+    added: dict[OutputMetadataHandle | AssetMetadataHandle, Mapping[str, Any]] = {}
     for partition, entries in metadata.items():
         handle = AssetMetadataHandle(asset_key=asset_key, partition_key=partition)
         added[handle] = {**have.get(handle, {}), **entries}

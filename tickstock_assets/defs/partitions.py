@@ -44,7 +44,8 @@ def rectangle_tags(symbols: Sequence[str], known: Sequence[str], first_year: int
     Args:
         symbols: those wanted; they must stand side by side in `known`.
         known: Dagster's own list of the symbols, in its order.
-        first_year, last_year: both included.
+        first_year: included.
+        last_year: included.
 
     Raises:
         ConfigError: a symbol or year is unknown, the years are reversed, or the symbols are not side by side. Dagster

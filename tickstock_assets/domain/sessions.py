@@ -15,7 +15,8 @@ def trading_sessions(exchange: str, start: date, end: date) -> pd.DataFrame:
 
     Args:
         exchange: ISO 10383 code, such as XNYS.
-        start, end: days in the exchange's own time zone.
+        start: a day in the exchange's own time zone.
+        end: likewise.
 
     Returns:
         exchange, session (datetime64, midnight without a zone), open and close (UTC), kind (regular or half_day),

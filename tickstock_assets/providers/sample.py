@@ -143,10 +143,9 @@ class SampleProvider:
         bars = bars[(bars["close"] > 0) & (adjusted > 0) & bars["date"].notna()]
         bars = bars.drop_duplicates(["symbol", "date"]).sort_values(["symbol", "date"])
         bars["step"] = bars["factor"] / bars.groupby("symbol")["factor"].shift()
-        steps = bars[(bars["step"] - 1).abs() > 1e-6]
-        return steps.assign(split=[_split_within(step) for step in steps["step"]])[
-            ["symbol", "date", "close", "step", "split"]
-        ]
+        steps: pd.DataFrame = bars[(bars["step"] - 1).abs() > 1e-6].copy()
+        steps["split"] = [_split_within(step) for step in steps["step"]]
+        return steps[["symbol", "date", "close", "step", "split"]]
 
 
 def _split_within(step: float) -> Fraction:

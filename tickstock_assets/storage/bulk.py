@@ -55,13 +55,13 @@ class Scope:
 class _Table:
     name: str
     key: list[str]
-    values: list[str]
+    other: list[str]
     refreshed: list[str]
     ranked: bool
 
     @property
     def columns(self) -> list[str]:
-        return self.key + self.values
+        return self.key + self.other
 
 
 def merge(
@@ -88,7 +88,7 @@ def merge(
         _copy_incoming(cursor, target, incoming)
         removed = _remove_absent(cursor, target, scope) if scope else 0
         outranked = _drop_outranked(cursor, target) if target.ranked else 0
-        corrected = _correct(cursor, target) if target.values else 0
+        corrected = _correct(cursor, target) if target.other else 0
         inserted = _insert(cursor, target)
         cursor.execute("DROP TABLE incoming")
     unchanged = incoming.num_rows - outranked - corrected - inserted
@@ -114,7 +114,7 @@ def _describe(cursor: Cursor, table: str, columns: list[str]) -> _Table:
     return _Table(
         name=table,
         key=key,
-        values=[name for name in columns if name not in key],
+        other=[name for name in columns if name not in key],
         refreshed=sorted(REFRESHED_ON_CORRECTION & known.keys() - set(columns)),
         ranked="source" in columns and "source" not in key and table.startswith("ohlcv"),
     )
@@ -217,9 +217,9 @@ def _sql(template: LiteralString, target: _Table, **parts: sql.Composable) -> sq
         table=sql.Identifier(target.name),
         columns=listed(target.columns),
         key=listed(target.key),
-        values=listed(target.values),
-        new_values=listed(target.values, "i."),
-        old_values=listed(target.values, "t."),
+        values=listed(target.other),
+        new_values=listed(target.other, "i."),
+        old_values=listed(target.other, "t."),
         same_key=sql.SQL(" AND ").join(same),
         **parts,
     )

@@ -69,8 +69,7 @@ def database_url(home: Path, server_url: str | None, database: str | None = None
             "TICKSTOCK_DATABASE_URL: expected postgresql://user:password@host:port/database, "
             "found something else; correct it or unset it to use the embedded server"
         )
-    url = url.set(drivername="postgresql", database=database or url.database or DATABASE)
-    return url
+    return url.set(drivername="postgresql", database=database or url.database or DATABASE)
 
 
 def open_engine(url: URL, application_name: str = "tickstock") -> Engine:
@@ -87,7 +86,7 @@ def open_engine(url: URL, application_name: str = "tickstock") -> Engine:
     )
     try:
         with engine.connect() as connection:
-            major = connection.dialect.server_version_info[0]  # type: ignore[attr-defined]
+            major = driver(connection).info.server_version // 10_000
     except OperationalError as error:
         raise DatabaseError(_in_one_sentence(url, error)) from None
     if major < OLDEST_SUPPORTED:
@@ -140,7 +139,8 @@ def ensure_server_database(url: URL) -> None:
 def driver(connection: Connection) -> psycopg.Connection[Any]:
     """Return the psycopg connection below an open SQLAlchemy one, for COPY and composed SQL in its transaction."""
     below = connection.connection.driver_connection
-    assert isinstance(below, psycopg.Connection)
+    if not isinstance(below, psycopg.Connection):
+        raise TypeError(f"expected an engine of `open_engine`, on psycopg 3, found one on {type(below).__module__}")
     return below
 
 

@@ -34,7 +34,7 @@ def quarantine(connection: Connection, source: str, rejects: pd.DataFrame, raw: 
         {
             "symbol": rejects["symbol"].where(rejects["rule"] != "invalid_symbol"),
             "timeframe": "1d",
-            "date": rejects["date"] if "date" in rejects else pd.NaT,
+            "date": rejects.get("date", pd.NaT),
             "rule": rejects["rule"],
             "reason": rejects["reason"],
             "source": source,

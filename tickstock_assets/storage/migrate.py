@@ -19,8 +19,11 @@ def run_sql_beside(revision_file: str, direction: str) -> None:
     The driver's own cursor runs it: SQLAlchemy would read `:name` and `%` in it as parameters.
     """
     script = Path(revision_file).with_suffix(f".{direction}.sql").read_text(encoding="utf-8")
-    with op.get_bind().connection.cursor() as cursor:
+    cursor = op.get_bind().connection.cursor()
+    try:
         cursor.execute(script)
+    finally:
+        cursor.close()
 
 
 def latest_revision() -> str:
