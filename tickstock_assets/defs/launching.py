@@ -12,6 +12,7 @@ from dagster import DagsterEventType, DagsterInstance
 from tickstock_assets.domain.errors import TickstockError
 from tickstock_assets.project_files import project_file
 
+STATEMENT_TIMEOUT_MS = 60_000
 IN_PROCESS_TAG = "tickstock/in_process"
 
 
@@ -43,6 +44,8 @@ def open_instance(home: Path) -> Iterator[DagsterInstance]:
     """Open the shared Dagster instance."""
     os.environ.update(dagster_environment(home))
     with DagsterInstance.get() as instance:
+        # Dagster's way of keeping connections open; else it opens one for each of a run's thousand statements.
+        instance.optimize_for_webserver(statement_timeout=STATEMENT_TIMEOUT_MS, pool_recycle=3600, max_overflow=20)
         yield instance
 
 

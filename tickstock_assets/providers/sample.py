@@ -144,7 +144,7 @@ class SampleProvider:
         bars = bars.drop_duplicates(["symbol", "date"]).sort_values(["symbol", "date"])
         bars["step"] = bars["factor"] / bars.groupby("symbol")["factor"].shift()
         steps: pd.DataFrame = bars[(bars["step"] - 1).abs() > 1e-6].copy()
-        steps["split"] = [_split_within(step) for step in steps["step"]]
+        steps["split"] = pd.Series([_split_within(step) for step in steps["step"]], steps.index, dtype=object)
         return steps[["symbol", "date", "close", "step", "split"]]
 
 
