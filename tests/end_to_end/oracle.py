@@ -7,7 +7,7 @@ unit for the whole history at once, rolling sums are pandas', ATR is TA-Lib's ow
 import csv
 import gzip
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import UTC, date
 from pathlib import Path
 from typing import Any
 
@@ -49,28 +49,32 @@ def file_rows() -> list[dict[str, str]]:
 
 
 def sessions() -> pd.DataFrame:
-    """Return open and close (UTC) of every NYSE session of the file's years, by date."""
-    calendar = exchange_calendars.get_calendar("XNYS", start="2000-01-01", end="2013-12-31")
-    schedule = calendar.schedule[["open", "close"]]
-    return schedule.set_axis(pd.Index([session.date() for session in schedule.index], name="date"))
+    """Return date, timestamp (open, UTC) and session_close (UTC) of every NYSE session of the file's years."""
+    schedule = exchange_calendars.get_calendar("XNYS", start="2000-01-01", end="2013-12-31").schedule
+    return pd.DataFrame(
+        {
+            "date": [session.date() for session in schedule.index],
+            "timestamp": schedule["open"].dt.as_unit("us").array,
+            "session_close": schedule["close"].dt.as_unit("us").array,
+        }
+    )
 
 
 def bars() -> pd.DataFrame:
     """Return the bars as traded, with open and close of their session and how many shares one has become."""
-    schedule = sessions()
-    table = [
+    table = pd.DataFrame(
         {
             "symbol": row["Ticker"],
             "date": (day := date.fromisoformat(row["Date"])),
             **{name.lower(): float(row[name]) for name in ("Open", "High", "Low", "Close", "Volume")},
             "adj_close": float(row["Adj Close"]),
-            "timestamp": schedule.at[day, "open"],
-            "session_close": schedule.at[day, "close"],
             "split_factor": float(RATIO ** sum(row["Ticker"] == symbol and day >= on for symbol, on in SPLITS)),
         }
         for row in file_rows()
-    ]
-    return pd.DataFrame(table).sort_values(["symbol", "date"], ignore_index=True)
+    )
+    placed = table.merge(sessions(), how="left", on="date", validate="many_to_one")
+    assert not placed["timestamp"].isna().any()
+    return placed.sort_values(["symbol", "date"], ignore_index=True)
 
 
 def features(as_traded: pd.DataFrame) -> pd.DataFrame:
@@ -114,39 +118,37 @@ def _detections_of_one(own: pd.DataFrame) -> list[dict[str, Any]]:
     # average) falls to either side: 47 detections of these five histories come out otherwise.
     whole = {name: (own[name] * 10_000).round() * factor for name in ("open", "high", "low", "close")}
     assert all((prices == prices.round()).all() for prices in whole.values())
-    prices = [whole[name].to_numpy() for name in ("open", "high", "low", "close")]
     found = []
     for pattern, candles in CANDLES.items():
-        scores = getattr(talib, pattern)(*prices)
+        scores = getattr(talib, pattern)(*(whole[name].to_numpy() for name in ("open", "high", "low", "close")))
         for bar in np.flatnonzero(scores):
             span = candles
             if abs(scores[bar]) == 200:
-                # A hikkake confirmed: from the bar that completed it, at most three before, to this one.
-                span += next(back for back in (1, 2, 3) if scores[bar - back])
-            found.append(_detection(own, whole, int(bar), span, pattern, "", int(scores[bar])))
+                # A hikkake confirmed: the bars since it was complete count as well. TA-Lib is silent on a history's
+                # first bars; one that was complete there (FB, 2012-05-24) is taken to be as old as one can be, three bars.
+                span += next((back for back in (1, 2, 3) if scores[bar - back]), 3)
+            found.append((int(bar), span, pattern, "", int(scores[bar])))
     for fast, slow in CROSSOVERS:
-        for bar, score in _crossovers(whole["close"], fast, slow):
-            found.append(_detection(own, whole, bar, 2, "ma_crossover", f"{fast}/{slow}", score))
-    return found
-
-
-def _detection(
-    own: pd.DataFrame, whole: dict[str, pd.Series], bar: int, span: int, pattern: str, variant: str, score: int
-) -> dict[str, Any]:
-    spanned = slice(bar - span + 1, bar + 1)
-    stop = whole["low"].iloc[spanned].min() if score > 0 else whole["high"].iloc[spanned].max()
-    completing = own.iloc[bar]
-    return {
-        "symbol": completing["symbol"],
-        "timestamp": completing["timestamp"],
-        "pattern": pattern,
-        "variant": variant,
-        "direction": "bullish" if score > 0 else "bearish",
-        "score": score,
-        "known_at": completing["session_close"],
-        "entry_price": completing["close"],
-        "stop_loss": stop / completing["split_factor"] / 10_000,
-    }
+        found += [
+            (bar, 2, "ma_crossover", f"{fast}/{slow}", score) for bar, score in _crossovers(whole["close"], fast, slow)
+        ]
+    at, lows, highs = own.to_dict("records"), whole["low"].tolist(), whole["high"].tolist()
+    return [
+        {
+            "symbol": at[bar]["symbol"],
+            "timestamp": at[bar]["timestamp"],
+            "pattern": pattern,
+            "variant": variant,
+            "direction": "bullish" if score > 0 else "bearish",
+            "score": score,
+            "known_at": at[bar]["session_close"],
+            "entry_price": at[bar]["close"],
+            "stop_loss": (min(lows[bar - span + 1 : bar + 1]) if score > 0 else max(highs[bar - span + 1 : bar + 1]))
+            / at[bar]["split_factor"]
+            / 10_000,
+        }
+        for bar, span, pattern, variant, score in found
+    ]
 
 
 def _crossovers(close: pd.Series, fast: int, slow: int) -> list[tuple[int, int]]:
@@ -166,17 +168,13 @@ def _crossovers(close: pd.Series, fast: int, slow: int) -> list[tuple[int, int]]
 
 def dividends(as_traded: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the cash dividends that Adj Close holds beyond the splits, per share of the ex-date."""
-    found = []
-    for symbol, own in as_traded.groupby("symbol"):
-        growth = own["adj_close"] / own["close"] / own["split_factor"]
-        for bar in range(1, len(own)):
-            # A dividend of d lifts adjusted over traded by 1 + d / close.
-            cash = (growth.iloc[bar] / growth.iloc[bar - 1] - 1) * own["close"].iloc[bar]
-            if cash > 1e-6:
-                found.append(
-                    {"symbol": symbol, "ex_dividend_date": own["date"].iloc[bar], "cash_amount": round(cash, 6)}
-                )
-    return found
+    growth = as_traded["adj_close"] / as_traded["close"] / as_traded["split_factor"]
+    # A dividend of d lifts adjusted over traded by 1 + d / close.
+    cash = (growth / growth.groupby(as_traded["symbol"]).shift() - 1) * as_traded["close"]
+    paid = as_traded.assign(cash_amount=cash.round(6))[cash > 1e-6]
+    return as_plain_rows(
+        paid.rename(columns={"date": "ex_dividend_date"}), ["symbol", "ex_dividend_date", "cash_amount"]
+    )
 
 
 def continuous(as_traded: pd.DataFrame) -> pd.DataFrame:
@@ -189,7 +187,7 @@ def as_plain_rows(frame: pd.DataFrame, columns: Sequence[str]) -> list[dict[str,
     """Return rows of Python's own types, times as datetime."""
 
     def plain(value: Any) -> Any:
-        return value.to_pydatetime() if isinstance(value, datetime) else value
+        return value.to_pydatetime().astimezone(UTC) if isinstance(value, pd.Timestamp) else value
 
     return [
         {name: plain(value) for name, value in zip(columns, row, strict=True)}

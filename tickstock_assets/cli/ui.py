@@ -1,6 +1,7 @@
 """`tickstock ui`: Dagster's web interface and daemon on our database."""
 
 import os
+import signal
 import socket
 import sys
 from typing import Annotated
@@ -12,6 +13,8 @@ from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.settings import settings
 
 LOOPBACK = "127.0.0.1"
+# To use `dg dev` instead, which needs a project of its own making.
+DAGSTERS_ADVICE = "ignore:Function `dev_command` is superseded"
 
 
 @app.command()
@@ -31,9 +34,12 @@ def ui(
     environment = dagster_environment(settings().home_path)
     console.print(f"Dagster web UI: [bold]http://{host}:{port}[/] (ready in a few seconds; Ctrl-C stops it)")
     sys.stdout.flush()
+    # A script's background jobs inherit that SIGINT is ignored; Dagster's processes would then heed no signal at all.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # This process becomes Dagster's, so that a signal reaches it and nothing is left behind.
+    python = [sys.executable, "-W", DAGSTERS_ADVICE]
     arguments = ["dagster", "dev", "--module-name", "tickstock_assets.definitions", "--host", host, "--port", str(port)]
-    os.execve(sys.executable, [sys.executable, "-m", *arguments], environment)  # noqa: S606 no shell, our own interpreter
+    os.execve(sys.executable, [*python, "-m", *arguments], environment)  # noqa: S606 no shell, our own interpreter
 
 
 def _require_free(host: str, port: int) -> None:

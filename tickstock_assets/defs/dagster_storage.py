@@ -29,6 +29,7 @@ class TickstockStorage(DagsterPostgresStorage):
         )
         if server:
             ensure_server_database(url)
+        url = url.update_query_dict({"application_name": "dagster"})
         # Dagster speaks psycopg2; a plain `postgresql://` would mean psycopg 3 to SQLAlchemy 2.1.
         address = url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
         return cls(postgres_url=address, inst_data=inst_data)

@@ -124,7 +124,7 @@ def stop(home: Path, *, force: bool = False) -> None:
             elif _is_held(cluster):
                 raise DatabaseError(
                     f"embedded PostgreSQL in {cluster.folder}: expected no other process to use it, "
-                    f"found {_applications(cluster)}; end them, or stop it by force"
+                    f"found {_applications(cluster)}; end them, or run `tickstock db stop --force`"
                 )
             _heal(cluster)  # a server whose keeper was killed needs one to stop it
             if time.monotonic() > deadline:

@@ -5,6 +5,7 @@ split multiplies the shares held and divides the stop, money sits in an account 
 and every scope is simulated on its own with its own capital.
 """
 
+import bisect
 import math
 from collections import defaultdict
 
@@ -121,12 +122,17 @@ def _entries(bars, detections):
     """The detection to act on at each bar's open, with its stop in that bar's own shares."""
     entries = {}
     for signal in sorted(detections, key=lambda d: d["timestamp"]):
-        later = [number for number, bar in enumerate(bars) if bar["timestamp"] >= signal["known_at"]]
-        if later and later[0] not in entries:
-            (detected_on,) = (bar for bar in bars if bar["timestamp"] == signal["timestamp"])
-            ratio = bars[later[0]]["split_factor"] / detected_on["split_factor"]
-            entries[later[0]] = signal, signal["stop_loss"] / ratio
+        number = _first_at_or_after(bars, signal["known_at"])
+        if number < len(bars) and number not in entries:
+            detected_on = bars[_first_at_or_after(bars, signal["timestamp"])]
+            assert detected_on["timestamp"] == signal["timestamp"]
+            ratio = bars[number]["split_factor"] / detected_on["split_factor"]
+            entries[number] = signal, signal["stop_loss"] / ratio
     return entries
+
+
+def _first_at_or_after(bars, instant):
+    return bisect.bisect_left(bars, instant, key=lambda bar: bar["timestamp"])
 
 
 def _gone_ex(bars, number, dividends):
@@ -182,7 +188,8 @@ def _yearly(equity, capital, risk_free_rate, periods_per_year):
         return math.nan, math.nan
     returns = [now / before - 1 for before, now in zip([capital, *equity], equity, strict=False)]
     excess = [r - risk_free_rate / periods_per_year for r in returns]
-    variance = sum((r - _mean(returns)) ** 2 for r in returns) / (len(returns) - 1) if len(returns) > 1 else 0.0
+    mean = _mean(returns)
+    variance = sum((r - mean) ** 2 for r in returns) / (len(returns) - 1) if len(returns) > 1 else 0.0
     if math.sqrt(variance) <= NOTHING:
         return math.nan, math.nan
     downside = math.sqrt(_mean([min(e, 0) ** 2 for e in excess]))
