@@ -49,7 +49,7 @@ def test_from_raw_bars_to_patterns_everything_is_partitioned_by_symbol_and_year(
 def test_every_asset_has_a_blocking_check() -> None:
     graph = defs.resolve_asset_graph()
     blocking = {key.asset_key.to_user_string() for key in graph.asset_check_keys if graph.get(key).blocking}
-    assert blocking >= set(GROUPS) - {"sessions"}
+    assert blocking == set(GROUPS)
 
 
 def test_the_jobs_are_these() -> None:

@@ -14,6 +14,7 @@ from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.settings import settings
 
 BEST_SHOWN = 10
+ENOUGH_TRADES = 30
 PATTERNS_SHOWN = 15
 
 
@@ -169,14 +170,15 @@ def _bars_table(summary: dict[str, Any]) -> Table:
 
 
 def _backtest_table(results: list[dict[str, Any]]) -> Table:
+    ranked = [row for row in results if row["signals"] >= ENOUGH_TRADES and row["sharpe"] == row["sharpe"]]
     table = Table(
         "strategy",
-        title=f"Backtest of {len(results)} strategies, portfolio of all symbols: the {BEST_SHOWN} best and the worst by Sharpe",
+        title=f"Backtest of {len(results)} strategies on all symbols: the {BEST_SHOWN} best by Sharpe "
+        f"of those with {ENOUGH_TRADES} trades or more",
     )
     for name in ("trades", "win rate", "ROI", "Sharpe", "max drawdown"):
         table.add_column(name, justify="right")
-    ranked = [row for row in results if row["sharpe"] == row["sharpe"]]
-    for row in [*ranked[:BEST_SHOWN], *ranked[BEST_SHOWN:][-1:]]:
+    for row in ranked[:BEST_SHOWN]:
         table.add_row(
             row["strategy_name"],
             f"{row['signals']:,}",

@@ -149,14 +149,16 @@ def backtest_metrics_add_up(database: Database) -> dg.AssetCheckResult:
 
 
 def _daily_bars_contract(connection: Connection) -> DataFrameSchema:
-    market = provider()
-    return schemas.daily_bars(
-        stored.sessions(connection, DEFAULT_EXCHANGE, market.history_start, market.horizon())["session"]
-    )
+    return schemas.daily_bars(_sessions(connection)["session"])
+
+
+def _sessions(connection: Connection) -> pd.DataFrame:
+    return stored.sessions(connection, DEFAULT_EXCHANGE, provider().history_start, provider().horizon())
 
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = [
     contract_check(reference.symbols, lambda connection, _: stored.symbols(connection), lambda _: schemas.SYMBOLS),
+    contract_check(reference.sessions, lambda connection, _: _sessions(connection), lambda _: schemas.SESSIONS),
     contract_check(reference.splits, lambda connection, _: stored.splits(connection), lambda _: schemas.SPLITS),
     contract_check(
         reference.dividends, lambda connection, _: stored.dividends(connection), lambda _: schemas.DIVIDENDS

@@ -89,6 +89,20 @@ SYMBOLS = pa.DataFrameSchema(
     checks=_unique_key("symbol"),
 )
 
+SESSIONS = pa.DataFrameSchema(
+    {
+        "session": pa.Column("datetime64[us]"),
+        "open": _utc(),
+        "close": _utc(),
+        "kind": pa.Column(str, pa.Check.isin(("regular", "half_day"), error="unknown_kind")),
+    },
+    checks=[
+        pa.Check(lambda frame: frame["open"] < frame["close"], error="closes_before_it_opens"),
+        pa.Check(lambda frame: frame["close"] - frame["open"] <= pd.Timedelta(hours=24), error="longer_than_a_day"),
+        _unique_key("session"),
+    ],
+)
+
 SPLITS = pa.DataFrameSchema(
     {
         "symbol": pa.Column(str),

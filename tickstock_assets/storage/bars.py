@@ -46,6 +46,9 @@ def query(connection: Connection, statement: str, parameters: Mapping[str, objec
         content = b"".join(bytes(part) for part in copy)
     table = pa.csv.read_csv(pa.BufferReader(content), convert_options=_convert_options(dtypes))
     frame: pd.DataFrame = table.to_pandas()
+    if frame.empty:
+        # Text without rows comes from Arrow in no chunk at all, over which pandas 3.1 fails to merge.
+        return pd.DataFrame({name: pd.Series(dtype=dtypes[name]) for name in frame.columns})
     return frame.astype({column: dtypes[column] for column in frame.columns if column in dtypes})
 
 
