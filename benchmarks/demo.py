@@ -35,7 +35,12 @@ def call_directly(home: Path) -> int:
     from tickstock_assets.storage.database import open_database
     from tickstock_assets.storage.findings import as_pattern_rows
 
-    started_at, provider, engine, landing = datetime.now(UTC), SampleProvider(), open_database(home, None), home / "landing"
+    started_at, provider, engine, landing = (
+        datetime.now(UTC),
+        SampleProvider(),
+        open_database(home, None),
+        home / "landing",
+    )
     windows = [Window(symbol, provider.history_start, provider.horizon()) for symbol in provider.symbols()["symbol"]]
     with engine.begin() as connection:
         merge(connection, "symbols", provider.symbols())
@@ -54,7 +59,9 @@ def call_directly(home: Path) -> int:
         merge(connection, "bar_features", features)
         found = as_pattern_rows(detect(continuous), features, "1d")
         merge(connection, "patterns", found)
-        inputs = backtests.BacktestInputs(BacktestConfig(), held, {"patterns": found, "splits": splits, "dividends": dividends})
+        inputs = backtests.BacktestInputs(
+            BacktestConfig(), held, {"patterns": found, "splits": splits, "dividends": dividends}
+        )
         report = run_backtest(continuous, found, bars.dividends(connection), inputs.config)
         backtests.save_backtest(connection, inputs, report, started_at)
     return stored
@@ -80,7 +87,9 @@ def main() -> None:
     direct = [sys.executable, __file__, "--direct"]
     pairs = [(timed(demo), timed(direct)) for _ in range(PAIRS)]
     for seconds_demo, seconds_direct in pairs:
-        print(f"demo {seconds_demo:6.2f} s   direct {seconds_direct:6.2f} s   ratio {seconds_demo / seconds_direct:.2f}")
+        print(
+            f"demo {seconds_demo:6.2f} s   direct {seconds_direct:6.2f} s   ratio {seconds_demo / seconds_direct:.2f}"
+        )
     ratio = statistics.median(a / b for a, b in pairs)
     result = {"name": "demo", "rival": "the same steps called directly", "ratio": round(ratio, 2), "goal": GOAL}
     print(json.dumps({**result, "met": ratio <= GOAL}))

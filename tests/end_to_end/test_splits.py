@@ -201,7 +201,7 @@ def test_there_is_something_to_compare_around_every_split(as_it_was: Outcome, sy
     trades = as_it_was.report.trades[as_it_was.report.trades["symbol"] == symbol]
     split_open = own["timestamp"].iloc[first]
     held_over = trades[(trades["entry_time"] < split_open) & (trades["exit_time"] > split_open)]
-    assert len(held_over) > 5
+    assert len(held_over) >= 2
     # Each of them is settled by what the price did, and by no halving of it.
     assert (held_over["exit_price"] / held_over["entry_price"]).between(0.75, 1.33).all()
 

@@ -10,7 +10,7 @@ from tickstock_assets.cli.database import server_url
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import embedded, migrate
-from tickstock_assets.storage.database import DATABASE, database_url, open_engine
+from tickstock_assets.storage.database import database_url, open_engine
 from tickstock_assets.storage.database import status as database_status
 
 db = typer.Typer(help="The database: what it is, its schema, its address.", no_args_is_help=True)
@@ -61,11 +61,11 @@ def migrate_schema(
 def url() -> None:
     """Print the address for psql and other clients; of a server's, without the password."""
     address = database_url(settings().home_path, server_url())
-    console.print(address.render_as_string(hide_password=True), soft_wrap=True)
+    typer.echo(address.render_as_string(hide_password=True))
     if server_url() is None:
-        console.print(
-            f"The server stops when the last of our processes leaves; keep `tickstock ui` open to use {DATABASE} elsewhere.",
-            style="dim",
+        # Not to standard output, which a shell may hand on to psql.
+        typer.echo(
+            "The server stops when the last of our processes leaves; keep `tickstock ui` open meanwhile.", err=True
         )
 
 
