@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 
 import dagster as dg
 import pandas as pd
@@ -16,7 +15,6 @@ from tickstock_assets.storage import bars
 from tickstock_assets.storage.bulk import Scope, merge
 
 WARM_UP_BARS = "warm_up_bars"
-EVER = (date(1, 1, 1), date(9999, 12, 30))
 
 Reader = Callable[[Connection, Sequence[Window] | None, int], pd.DataFrame]
 
@@ -102,8 +100,10 @@ class TableIOManager(dg.ConfigurableIOManager):
 def _scope(table: Table, frame: pd.DataFrame, windows: Sequence[Window] | None) -> Scope | None:
     if not table.derived or table.time_column is None:
         return None
-    answered_for = windows if windows is not None else [Window(symbol, *EVER) for symbol in frame["symbol"].unique()]
-    return Scope(answered_for, table.time_column, table.where)
+    if windows is not None:
+        return Scope(windows, table.time_column, table.where)
+    # A table without partitions comes whole from its provider, and nothing at all is no answer.
+    return None if frame.empty else Scope(where={"source": frame["source"].unique().tolist()})
 
 
 def _span(table: Table, frame: pd.DataFrame) -> dict[str, str]:

@@ -4,6 +4,7 @@ from datetime import date
 
 import dagster as dg
 import pandas as pd
+from pandera.pandas import DataFrameSchema
 
 from tickstock_assets.defs.loading import keep_valid
 from tickstock_assets.defs.partitions import SYMBOLS
@@ -18,12 +19,8 @@ GROUP = "reference"
 @dg.asset(group_name=GROUP, kinds={"postgres"}, code_version="1")
 def symbols(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
     """The instruments that the provider has, one row each; every valid one becomes a partition."""
-    with database.begin() as connection:
-        valid, n_rejected = keep_valid(
-            connection, market_data.provider.name, market_data.provider.symbols(), SYMBOLS_CONTRACT
-        )
+    valid = _valid(context, database, market_data, market_data.provider.symbols(), SYMBOLS_CONTRACT)
     context.instance.add_dynamic_partitions(str(SYMBOLS.name), valid["symbol"].tolist())
-    context.add_output_metadata({"rows_quarantined": n_rejected})
     return valid
 
 
@@ -37,18 +34,26 @@ def sessions(market_data: MarketData) -> pd.DataFrame:
 @dg.asset(group_name=GROUP, kinds={"postgres"}, deps=[symbols], code_version="1")
 def splits(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
     """Share splits: `split_from` old shares become `split_to` new ones on the execution date."""
-    with database.begin() as connection:
-        valid, n_rejected = keep_valid(connection, market_data.provider.name, market_data.provider.splits(), SPLITS)
-    context.add_output_metadata({"rows_quarantined": n_rejected})
+    valid = _valid(context, database, market_data, market_data.provider.splits(), SPLITS)
     return valid.assign(source=market_data.provider.name)
 
 
 @dg.asset(group_name=GROUP, kinds={"postgres"}, deps=[symbols], code_version="1")
 def dividends(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
     """Cash dividends per share, as shares are counted on the ex-dividend date."""
-    with database.begin() as connection:
-        valid, n_rejected = keep_valid(
-            connection, market_data.provider.name, market_data.provider.dividends(), DIVIDENDS
-        )
-    context.add_output_metadata({"rows_quarantined": n_rejected})
+    valid = _valid(context, database, market_data, market_data.provider.dividends(), DIVIDENDS)
     return valid.assign(source=market_data.provider.name, distribution_type="unknown")
+
+
+def _valid(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    market_data: MarketData,
+    frame: pd.DataFrame,
+    contract: DataFrameSchema,
+) -> pd.DataFrame:
+    """Return the rows that keep the contract; the others are quarantined and counted in the metadata."""
+    with database.begin() as connection:
+        valid, n_rejected = keep_valid(connection, market_data.provider.name, frame, contract)
+    context.add_output_metadata({"rows_in": len(frame), "rows_quarantined": n_rejected})
+    return valid
