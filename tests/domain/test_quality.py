@@ -47,9 +47,10 @@ def test_a_bar_without_volume_and_a_bar_of_one_price_are_good() -> None:
         ({"date": "2024-01-06"}, "not_a_session", "2024-01-06 is not a session of the exchange"),
         ({"date": None}, "missing_value", "date is missing or cannot be read"),
         ({"close": np.nan}, "missing_value", "close is missing or cannot be read"),
-        ({"high": 1e12}, "out_of_range", "high is larger than the database can hold"),
-        ({"high": np.inf}, "out_of_range", "high is larger than the database can hold"),
-        ({"volume": 1e17}, "out_of_range", "volume is larger than the database can hold"),
+        ({"high": 1e12}, "out_of_range", "high is larger or smaller than the database can hold"),
+        ({"low": 1e-9}, "out_of_range", "low is larger or smaller than the database can hold"),
+        ({"high": np.inf}, "out_of_range", "high is larger or smaller than the database can hold"),
+        ({"volume": 1e17}, "out_of_range", "volume is larger or smaller than the database can hold"),
         ({"symbol": "A|B"}, "invalid_symbol", "'A|B' is not a symbol"),
     ],
 )

@@ -30,6 +30,8 @@ N_WINDOWS = 5
 # When a row was written says nothing about what it says.
 MOMENTS_OF_WRITING = {
     "symbols": ["last_updated"],
+    "splits": ["recorded_at"],
+    "dividends": ["recorded_at"],
     "ohlcv_daily": ["recorded_at"],
     "bar_features": ["created_at"],
     "patterns": ["detected_at", "created_at"],

@@ -4,9 +4,10 @@ import sys
 from datetime import date, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from tickstock_assets.cli.app import JsonOption, app, console, print_json
@@ -14,6 +15,7 @@ from tickstock_assets.domain.errors import ConfigError
 
 COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume", "source"]
 MISSING_SHOWN = 5
+TABLE_WIDTH = 120  # where there is no terminal to fill
 FIRST_DAY, LAST_DAY = date(1, 1, 1), date(9999, 12, 30)
 
 
@@ -110,23 +112,29 @@ def _nothing_stored(symbol: str, known: list[str]) -> str:
 
 
 def _write(frame: "pd.DataFrame", output_format: Format, output: Path | None) -> None:  # type: ignore[name-defined] # noqa: F821
+    if output_format is Format.PARQUET and output is None and sys.stdout.isatty():
+        raise ConfigError("--format parquet: expected --output FILE or a pipe, found a terminal")
+    if output is None:
+        _write_to(sys.stdout, frame, output_format)
+        return
+    try:
+        with output.open("w", encoding="utf-8") as file:
+            _write_to(file, frame, output_format)
+    except OSError as error:
+        raise ConfigError(f"--output {output}: expected a file we can write, found {error.strerror}") from None
+
+
+def _write_to(file: TextIO, frame: "pd.DataFrame", output_format: Format) -> None:  # type: ignore[name-defined] # noqa: F821
     if output_format is Format.PARQUET:
-        if output is None and sys.stdout.isatty():
-            raise ConfigError("--format parquet: expected --output FILE or a pipe, found a terminal")
-        frame.to_parquet(output if output is not None else sys.stdout.buffer, index=False)
+        frame.to_parquet(file.buffer, index=False)
         return
     days = frame.assign(date=frame["date"].dt.strftime("%Y-%m-%d"))
     if output_format is Format.CSV:
-        text = days.to_csv(index=False)
+        file.write(days.to_csv(index=False))
     elif output_format is Format.JSON:
-        text = days.to_json(orient="records", indent=2) + "\n"
+        file.write(days.to_json(orient="records", indent=2) + "\n")
     else:
-        console.print(_table(days))
-        return
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        output.write_text(text, encoding="utf-8")
+        Console(file=file, width=None if file.isatty() else TABLE_WIDTH).print(_table(days))
 
 
 def _table(days: "pd.DataFrame") -> Table:  # type: ignore[name-defined] # noqa: F821

@@ -26,7 +26,12 @@ def demo(*, as_json: JsonOption = False) -> None:
     backtested. Doing it twice changes nothing.
     """
     home = settings().home_path
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{home}: expected a folder we can write, found {error.strerror}; set TICKSTOCK_HOME to another"
+        ) from None
     with _only_one(home):
         _materialize(home, quiet=as_json)
         summary = _summary()

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine
 from tickstock_assets.defs.resources import daily_bars_source
 from tickstock_assets.domain.errors import LandingError, ProviderError
 from tickstock_assets.domain.quality import violations
-from tickstock_assets.domain.schemas import daily_bars
+from tickstock_assets.domain.schemas import SYMBOLS, daily_bars
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window, not_covered
 from tickstock_assets.providers.base import Provider, empty_daily_bars
@@ -90,13 +90,15 @@ def land_missing(
 def read_landed(provider: Provider, engine: Engine, folder: Path, windows: Sequence[Window]) -> Payloads:
     """Return the landed rows of `windows`; where payloads overlap the newest one counts.
 
-    Rows whose date cannot be read belong to no window and come with every payload, so that they reach the quarantine.
+    Rows whose date cannot be read, or is one the provider cannot have data for, belong to no window. They are in every
+    payload and taken from one, so that each reaches the quarantine once.
     """
     with engine.begin() as connection:
         entries = ledger.landed(connection, daily_bars_source(provider), {window.symbol for window in windows})
     frames: list[pd.DataFrame] = []
     raws: list[pa.Table] = []
     remaining = list(windows)
+    strays_taken: set[str] = set()
     for entry in reversed(entries):
         still_missing = not_covered(remaining, [entry.window])
         served = not_covered(remaining, still_missing)
@@ -104,7 +106,9 @@ def read_landed(provider: Provider, engine: Engine, folder: Path, windows: Seque
             continue
         raw = landing.read(folder, entry.file.path, entry.file.sha256)
         frame = provider.parse_daily_bars(raw)
-        chosen = frame["date"].isna()
+        first, last = pd.Timestamp(provider.history_start), pd.Timestamp(provider.horizon())
+        chosen = ~frame["date"].between(first, last) & (entry.window.symbol not in strays_taken)
+        strays_taken.add(entry.window.symbol)
         for window in served:
             chosen |= frame["date"].between(pd.Timestamp(window.start), pd.Timestamp(window.end))
         frames.append(frame[chosen])
@@ -144,6 +148,27 @@ def keep_valid(
         as_sent = pa.Table.from_pandas(frame, preserve_index=False) if raw is None else raw
         findings.quarantine(connection, source, rejects, as_sent.take(pa.array(rejects.index)))
     return frame.drop(index=rejects.index), len(rejects)
+
+
+def keep_valid_symbols(connection: Connection, provider: Provider) -> tuple[pd.DataFrame, int]:
+    """Return the instruments that can be stored, and how many rows of others were quarantined.
+
+    A symbol that cannot be has no partition through which its bars would come, so they are set aside here, as sent.
+    """
+    listed = provider.symbols()
+    rejects = violations(listed, SYMBOLS)
+    impossible = rejects[rejects["rule"] == "invalid_symbol"]
+    sessions = trading_sessions(DEFAULT_EXCHANGE, provider.history_start, provider.horizon())["session"]
+    n_rejected = 0
+    for symbol in impossible["symbol"]:
+        payload = provider.fetch_daily_bars(Window(symbol, provider.history_start, provider.horizon()))
+        _, n_bars = keep_valid(
+            connection, provider.name, provider.parse_daily_bars(payload), daily_bars(sessions), payload
+        )
+        n_rejected += n_bars
+    possible = listed.drop(index=impossible.index).reset_index(drop=True)
+    valid, n_symbols = keep_valid(connection, provider.name, possible, SYMBOLS)
+    return valid, n_rejected + n_symbols
 
 
 def verify_landed(provider: Provider, engine: Engine, folder: Path, windows: Sequence[Window] | None) -> list[str]:

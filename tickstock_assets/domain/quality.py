@@ -11,11 +11,11 @@ from tickstock_assets.domain.errors import ContractError
 
 # What a broken rule means, with the row's values. A rule without a sentence here is named as it is.
 REASONS = {
-    "missing_value": "{columns} is missing or cannot be read",
     "invalid_symbol": "{symbol!r} is not a symbol",
+    "missing_value": "{columns} is missing or cannot be read",
     "non_positive_price": "{columns} is not above 0",
     "negative_volume": "volume {volume:g} is below 0",
-    "out_of_range": "{columns} is larger than the database can hold",
+    "out_of_range": "{columns} is larger or smaller than the database can hold",
     "high_below_low": "high {high:g} is below low {low:g}",
     "price_above_high": "open {open:g} or close {close:g} is above high {high:g}",
     "price_below_low": "open {open:g} or close {close:g} is below low {low:g}",

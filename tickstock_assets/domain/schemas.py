@@ -11,15 +11,20 @@ DIRECTIONS = ("bullish", "bearish")
 FAMILIES = ("candlestick", "chart", "wyckoff")
 SYMBOL_PATTERN = r"^[A-Za-z0-9.:/_-]{1,32}\Z"
 
-# Beyond these a value does not fit NUMERIC(18,8) or NUMERIC(24,8).
+# Beyond these a value does not fit NUMERIC(18,8) or NUMERIC(24,8), or is rounded to nothing there.
+MIN_PRICE = 1e-8
 MAX_PRICE = 1e10
 MAX_VOLUME = 1e16
+
+
+def _fits_a_price(prices: pd.Series) -> pd.Series:
+    return (prices <= 0) | prices.between(MIN_PRICE, MAX_PRICE, inclusive="left")
 
 
 def _price(*, nullable: bool = False) -> pa.Column:
     return pa.Column(
         float,
-        [pa.Check.gt(0, error="non_positive_price"), pa.Check.lt(MAX_PRICE, error="out_of_range")],
+        [pa.Check.gt(0, error="non_positive_price"), pa.Check(_fits_a_price, error="out_of_range")],
         nullable=nullable,
     )
 
@@ -45,7 +50,7 @@ def _first_of_equals(frame: pd.DataFrame) -> pd.Series:
 
     An exact repeat costs nothing but itself. Where the repeats disagree none can be trusted, so none stays.
     """
-    repeats_key = frame.duplicated(["symbol", "date"], keep=False)
+    repeats_key = frame.duplicated(["symbol", "date"], keep=False) & frame["date"].notna()
     is_repeat = frame.duplicated(keep="first")
     disagreeing = frame[~is_repeat].duplicated(["symbol", "date"], keep=False)
     conflicted = set(map(tuple, frame.loc[disagreeing[disagreeing].index, ["symbol", "date"]].to_numpy()))

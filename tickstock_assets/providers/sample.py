@@ -6,7 +6,7 @@ they follow exactly from the steps of its Adj Close / Close.
 
 import functools
 import hashlib
-from datetime import date
+from datetime import UTC, date, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from tickstock_assets.domain.errors import ConfigError, PermanentProviderError
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
+from tickstock_assets.domain.quality import violations
+from tickstock_assets.domain.schemas import daily_bars
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window
 
 VENDORED_FILE = Path(__file__).parent.parent / "sample_data" / "stocks.csv.gz"
@@ -36,8 +38,9 @@ class SampleProvider:
         self.file = file or VENDORED_FILE
 
     def horizon(self) -> date:
-        """Return the last day in the file."""
-        last: pd.Timestamp = self._bars["date"].max()
+        """Return the last day in the file that is not in the future; a row dated later is a mistake."""
+        dates = self._bars["date"]
+        last: pd.Timestamp = dates[dates <= _today()].max()
         return last.date()
 
     def version(self) -> str:
@@ -82,14 +85,15 @@ class SampleProvider:
         )
 
     def fetch_daily_bars(self, window: Window) -> pa.Table:
-        """Return the file's rows of a window, as text; a row whose date cannot be read belongs to every window."""
+        """Return the file's rows of a window, as text; a row whose date cannot be belongs to every window."""
         table = self._table
         if window.symbol not in pc.unique(table["Ticker"]).to_pylist():
             raise PermanentProviderError(
                 f"{window.symbol}: not in {self.file.name}; `tickstock coverage` lists what is"
             )
         dates = self._bars["date"]
-        inside = dates.between(pd.Timestamp(window.start), pd.Timestamp(window.end)) | dates.isna()
+        stray = ~dates.between(pd.Timestamp(self.history_start), pd.Timestamp(self.horizon()))
+        inside = dates.between(pd.Timestamp(window.start), pd.Timestamp(window.end)) | stray
         return table.filter(pa.array((inside & (self._bars["symbol"] == window.symbol)).to_numpy(dtype=bool)))
 
     def parse_daily_bars(self, payload: pa.Table) -> pd.DataFrame:
@@ -131,21 +135,29 @@ class SampleProvider:
     @functools.cached_property
     def _bars(self) -> pd.DataFrame:
         bars = self.parse_daily_bars(self._table)
-        if bars["date"].isna().all():
+        if not (bars["date"] <= _today()).any():
             raise ConfigError(f"{self.file}: expected at least one row with a date such as 2000-03-01, found none")
         return bars
 
     @functools.cached_property
     def _adjustment_steps(self) -> pd.DataFrame:
-        """Return the days on which Adj Close / Close steps: symbol, date, close, step, and the split within the step."""
+        """Return the days on which Adj Close / Close steps: symbol, date, close, step, and the split within the step.
+
+        Rows that break the contract of bars say nothing of splits: a wrong close would look like one, there and back.
+        """
+        sessions = trading_sessions(DEFAULT_EXCHANGE, self.history_start, self.horizon())["session"]
+        broken = violations(self._bars, daily_bars(sessions)).index
         adjusted = pd.to_numeric(self._table["Adj Close"].to_pandas(), errors="coerce")
         bars = self._bars.assign(factor=adjusted / self._bars["close"])
-        bars = bars[(bars["close"] > 0) & (adjusted > 0) & bars["date"].notna()]
-        bars = bars.drop_duplicates(["symbol", "date"]).sort_values(["symbol", "date"])
+        bars = bars[adjusted > 0].drop(index=broken, errors="ignore").sort_values(["symbol", "date"])
         bars["step"] = bars["factor"] / bars.groupby("symbol")["factor"].shift()
         steps: pd.DataFrame = bars[(bars["step"] - 1).abs() > 1e-6].copy()
         steps["split"] = pd.Series([_split_within(step) for step in steps["step"]], steps.index, dtype=object)
         return steps[["symbol", "date", "close", "step", "split"]]
+
+
+def _today() -> pd.Timestamp:
+    return pd.Timestamp(datetime.now(UTC).date())
 
 
 def _split_within(step: float) -> Fraction:

@@ -6,11 +6,10 @@ import dagster as dg
 import pandas as pd
 from pandera.pandas import DataFrameSchema
 
-from tickstock_assets.defs.loading import keep_valid
+from tickstock_assets.defs.loading import keep_valid, keep_valid_symbols
 from tickstock_assets.defs.partitions import SYMBOLS
 from tickstock_assets.defs.resources import Database, MarketData
 from tickstock_assets.domain.schemas import DIVIDENDS, SPLITS
-from tickstock_assets.domain.schemas import SYMBOLS as SYMBOLS_CONTRACT
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 
 GROUP = "reference"
@@ -19,7 +18,9 @@ GROUP = "reference"
 @dg.asset(group_name=GROUP, kinds={"postgres"}, code_version="1")
 def symbols(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
     """The instruments that the provider has, one row each; every valid one becomes a partition."""
-    valid = _valid(context, database, market_data, market_data.provider.symbols(), SYMBOLS_CONTRACT)
+    with database.begin() as connection:
+        valid, n_rejected = keep_valid_symbols(connection, market_data.provider)
+    context.add_output_metadata({"rows_in": len(valid), "rows_quarantined": n_rejected})
     context.instance.add_dynamic_partitions(str(SYMBOLS.name), valid["symbol"].tolist())
     return valid
 
