@@ -136,7 +136,10 @@ def test_db_stop_refuses_while_another_process_uses_it_unless_forced(home: Path)
     server = embedded.acquire(home)
     with psycopg.connect(server.url("postgres"), application_name="a notebook"):
         said = sentence_of(tickstock("db", "stop", home=home))
-        assert "expected no other process to use it, found a notebook; end them, or stop it by force" in said
+        assert (
+            "expected no other process to use it, found a notebook; end them, or run `tickstock db stop --force`"
+            in said
+        )
         assert embedded.is_running(home)
         assert succeeded(tickstock("db", "stop", "--force", home=home)) == "Stopped.\n"
     assert not embedded.is_running(home)

@@ -2,6 +2,8 @@
 
 import sys
 
+from sqlalchemy.exc import OperationalError
+
 from tickstock_assets.cli.app import app
 from tickstock_assets.domain.errors import TickstockError
 
@@ -17,4 +19,8 @@ def main() -> None:
         app()
     except TickstockError as error:
         sys.stderr.write(f"tickstock: {error}\n")
+        sys.exit(EXIT_USER_ERROR)
+    except OperationalError as error:
+        cause = (str(error.orig).strip().splitlines() or ["no reason given"])[0]
+        sys.stderr.write(f"tickstock: the database went away ({cause}); what was finished is kept, run it again\n")
         sys.exit(EXIT_USER_ERROR)

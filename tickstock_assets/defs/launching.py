@@ -88,6 +88,14 @@ def run_job(
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
+        if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if check.blocking and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                numbers = {name: value.value for name, value in check.metadata.items()}
+                found = ", ".join(
+                    f"{name} {value}" for name, value in numbers.items() if isinstance(value, int | float)
+                )
+                return f"check {check.check_name} did not pass: {found}"
         if event.event_type == DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
             while error and error.cause:

@@ -185,7 +185,7 @@ def _place(url: URL) -> str:
 
 def _in_one_sentence(url: URL, error: OperationalError) -> str:
     cause = str(error.orig)
-    said = cause.strip().splitlines()[-1].strip() if cause.strip() else "no answer"
+    said = cause.strip().splitlines()[0].strip() if cause.strip() else "no answer"
     if "authentication failed" in cause or "no password supplied" in cause:
         advice = f"the user name or password is not accepted for {url.username or 'the default user'}"
     elif "does not exist" in cause:

@@ -1,8 +1,10 @@
 """The landing folder: what providers sent, as Parquet, never overwritten, named by what is in it."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
-import tempfile
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,9 @@ import pyarrow.parquet as pq
 
 from tickstock_assets.domain.errors import LandingError
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.storage.cluster import try_lock
+
+TEMPORARY = ".landing-"
 
 
 @dataclass(frozen=True)
@@ -63,18 +68,41 @@ def read(folder: Path, path: str, sha256: str) -> pa.Table:
 def _write_durably(path: Path, content: bytes) -> None:
     """Write under another name, flush to disk, rename: a crash leaves the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".landing-")
+    _remove_leftovers(path.parent)
+    handle, temporary = _new_temporary(path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).rename(path)
+            temporary.rename(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _new_temporary(folder: Path) -> tuple[int, Path]:
+    """Return a new file that is locked for as long as it is open, which tells it from a killed process's leftover."""
+    while True:
+        temporary = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+        handle = try_lock(temporary, fcntl.LOCK_EX)
+        if handle is not None:
+            return handle, temporary
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(leftover, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
+            except BlockingIOError:
+                pass  # another process is at work on it
+            finally:
+                os.close(handle)
