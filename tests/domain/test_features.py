@@ -250,3 +250,22 @@ def test_one_bar_without_a_trade_is_felt_for_twenty_bars_and_no_more(seed, hole)
     known = compute_features(bars)[[*CURRENCY, *UNIT_FREE]].notna().all(axis=1)
     # A hole in the seed's bars delays the first average by the ranges it costs, its own and the next bar's.
     assert known.iloc[max(hole + 21, 23) :].all()
+
+
+def test_a_ratio_too_large_for_its_column_stops_at_the_largest_that_fits() -> None:
+    # Twenty bars of spread 1 and volume 1, then one of spread 5e9 and volume 1e15: NUMERIC(12,6) ends before 1e6.
+    n_bars = 21
+    high = np.append(np.full(n_bars - 1, 2.0), 5e9 + 1)
+    bars = pd.DataFrame(
+        {
+            "symbol": "A",
+            "timestamp": pd.date_range("2024-01-01", periods=n_bars, tz="UTC"),
+            "high": high,
+            "low": 1.0,
+            "close": 1.5,
+            "volume": np.append(np.full(n_bars - 1, 1.0), 1e15),
+            "split_factor": 1.0,
+        }
+    )
+    last = compute_features(bars).iloc[-1]
+    assert (last["spread_ratio"], last["volume_ratio"]) == (999_999.999999, 999_999.999999)

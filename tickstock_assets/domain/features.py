@@ -185,7 +185,7 @@ def compute_features(bars: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row per bar, same index: symbol, timestamp; spread (high - low), true_range and atr_14 in currency per share
-        of that bar's own unit; spread_ratio and volume_ratio to the mean of the 20 bars before; log_return.
+        of that bar's own unit; spread_ratio and volume_ratio to the mean of the 20 bars before, at most MAX_RATIO; log_return.
 
     Raises:
         ContractError: the bars are not sorted, or a bar is there twice.
@@ -198,6 +198,9 @@ def compute_features(bars: pd.DataFrame) -> pd.DataFrame:
     return bars[["symbol", "timestamp"]].assign(**columns)
 
 
+# What NUMERIC(12,6) can hold; of a ratio beyond it only that it is beyond is worth knowing.
+MAX_RATIO = 999_999.999999
+
 _FEATURES = ("spread", "spread_ratio", "volume_ratio", "true_range", "atr_14", "log_return")
 
 
@@ -207,8 +210,8 @@ def _features_of_one(prices: dict[str, Floats]) -> dict[str, Floats]:
     spread, ranges = high - low, true_range(high, low, close)
     return {
         "spread": spread / own_unit,
-        "spread_ratio": trailing_ratio(spread),
-        "volume_ratio": trailing_ratio(prices["volume"]),
+        "spread_ratio": np.minimum(trailing_ratio(spread), MAX_RATIO),
+        "volume_ratio": np.minimum(trailing_ratio(prices["volume"]), MAX_RATIO),
         "true_range": ranges / own_unit,
         "atr_14": wilder_atr(ranges) / own_unit,
         "log_return": log_return(close),
