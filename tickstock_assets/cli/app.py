@@ -16,6 +16,8 @@ app = typer.Typer(
     epilog="Start with [bold]tickstock demo[/], then [bold]tickstock ui[/]. Settings are variables, see .env.example.",
 )
 console = Console()
+# For what is not the answer: progress.
+errors = Console(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 

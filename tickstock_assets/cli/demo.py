@@ -9,7 +9,7 @@ from typing import Any
 import rich.progress
 from rich.table import Table
 
-from tickstock_assets.cli.app import JsonOption, app, console, print_json
+from tickstock_assets.cli.app import JsonOption, app, console, errors, print_json
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.settings import settings
 
@@ -99,9 +99,9 @@ def _progress(quiet: bool) -> rich.progress.Progress:
         rich.progress.MofNCompleteColumn(),
         rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn("{task.description}"),
-        console=console,
+        console=errors,
         disable=quiet,
-        transient=not console.is_terminal,
+        transient=not errors.is_terminal,
     )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from tickstock_assets.cli.app import app, console
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.project_files import project_file
 from tickstock_assets.settings import settings
 
 LOOPBACK = "127.0.0.1"
@@ -38,7 +39,7 @@ def ui(
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # This process becomes Dagster's, so that a signal reaches it and nothing is left behind.
     python = [sys.executable, "-W", DAGSTERS_ADVICE]
-    arguments = ["dagster", "dev", "--module-name", "tickstock_assets.definitions", "--host", host, "--port", str(port)]
+    arguments = ["dagster", "dev", "--workspace", str(project_file("workspace.yaml")), "--host", host, "--port", str(port)]
     os.execve(sys.executable, [*python, "-m", *arguments], environment)  # noqa: S606 no shell, our own interpreter
 
 

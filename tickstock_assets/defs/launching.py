@@ -13,6 +13,8 @@ from tickstock_assets.domain.errors import TickstockError
 from tickstock_assets.project_files import project_file
 
 STATEMENT_TIMEOUT_MS = 60_000
+# By this tag the web UI finds the runs of a job, on its page and on the timeline; `workspace.yaml` names the location.
+REPOSITORY_TAGS = {".dagster/repository": "__repository__@tickstock_assets"}
 IN_PROCESS_TAG = "tickstock/in_process"
 
 
@@ -76,7 +78,7 @@ def run_job(
 
     result = job.with_hooks({tell_progress}).execute_in_process(
         instance=instance,
-        tags={**tags, IN_PROCESS_TAG: "true"},
+        tags={**tags, **REPOSITORY_TAGS, IN_PROCESS_TAG: "true"},
         # The instance keeps the events; on the console they would bury the progress bar.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,

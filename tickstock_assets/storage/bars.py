@@ -176,12 +176,14 @@ def dividends(connection: Connection) -> pd.DataFrame:
 
 
 def quarantined(connection: Connection, windows: Sequence[Window] | None = None) -> pd.DataFrame:
-    """Return rejected daily rows: symbol, date, rule, reason, row. One whose date cannot be read is in every window."""
+    """Return rejected daily rows: symbol, date, rule, reason, row. One that names no day, or no possible
+    symbol, is in every window.
+    """
     return query(
         connection,
         """
         SELECT q.symbol, q.date, q.rule, q.reason, q.row::text AS row FROM quarantined_bars q
-        WHERE q.timeframe = '1d' AND (CAST(:everything AS boolean) OR EXISTS (
+        WHERE q.timeframe = '1d' AND (CAST(:everything AS boolean) OR q.symbol IS NULL OR EXISTS (
             SELECT FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
                 AS w (symbol, first_day, last_day)
             WHERE q.symbol = w.symbol AND (q.date IS NULL OR q.date BETWEEN w.first_day AND w.last_day)))
