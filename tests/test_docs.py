@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer
 
@@ -63,7 +62,7 @@ def machine_paths(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w.:/)>])/[A-Za-z][\w.-]*(?:/[\w.-]*\w)+", text)) - KNOWN_TO_EVERY_MACHINE
 
 
-def verbs() -> dict[str, click.Command]:
+def verbs() -> dict[str, Any]:
     """Return every verb of the command with its path, such as `db status`."""
 
     def below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -73,7 +72,7 @@ def verbs() -> dict[str, click.Command]:
         else:
             yield " ".join(path), command
 
-    return dict(below(typer.main.get_command(app.app), ()))
+    return dict(below(typer.main.get_command(app), ()))
 
 
 def verbs_named_in(text: str) -> set[str]:
@@ -270,7 +269,8 @@ def test_the_terms_of_the_backtest_are_the_defaults() -> None:
 @every_document
 def test_lines_are_not_too_long(document: Path) -> None:
     lines = document.read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if len(line) > LONGEST_LINE] == []
+    # A row of a table cannot be broken.
+    assert [line for line in lines if len(line) > LONGEST_LINE and not line.startswith("|")] == []
 
 
 def test_decisions_are_numbered_short_and_reached_from_the_architecture() -> None:

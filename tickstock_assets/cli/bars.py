@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TextIO
 
+import rich.box
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -92,16 +93,20 @@ def coverage(
     if not rows:
         console.print("Nothing is stored yet; `tickstock demo` loads the sample data.")
         return
-    table = Table("symbol", "timeframe", "source", "first", "last", title="Stored bars against the XNYS calendar")
-    for name in ("bars", "expected", "missing"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title="Stored bars against the XNYS calendar", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for name in ("symbol", "timeframe", "source", "first", "last"):
+        table.add_column(name, no_wrap=True)
+    for name in ("bars", "expected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("missing")
     for row in rows:
         days = row["missing"]
         shown = ", ".join(days[:MISSING_SHOWN]) + (" …" if len(days) > MISSING_SHOWN else "")
         texts = [str(row[name]) for name in ("symbol", "timeframe", "source", "first", "last")]
-        table.add_row(
-            *texts, f"{row['bars']:,}", f"{row['expected']:,}", f"{len(days)}" + (f": {shown}" if days else "")
-        )
+        missing = f"{len(days)}" + (f": {shown}" if days else "")
+        table.add_row(*texts, f"{row['bars']:,}", f"{row['expected']:,}", missing)
     console.print(table)
 
 

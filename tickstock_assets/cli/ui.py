@@ -39,7 +39,16 @@ def ui(
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # This process becomes Dagster's, so that a signal reaches it and nothing is left behind.
     python = [sys.executable, "-W", DAGSTERS_ADVICE]
-    arguments = ["dagster", "dev", "--workspace", str(project_file("workspace.yaml")), "--host", host, "--port", str(port)]
+    arguments = [
+        "dagster",
+        "dev",
+        "--workspace",
+        str(project_file("workspace.yaml")),
+        "--host",
+        host,
+        "--port",
+        str(port),
+    ]
     os.execve(sys.executable, [*python, "-m", *arguments], environment)  # noqa: S606 no shell, our own interpreter
 
 
