@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         Path | None, Field(description="A CSV file (plain or .gz) for the sample provider instead of the vendored one")
     ] = None
     quarantine_threshold: Annotated[
-        float, Field(ge=0, le=1, description="Share of rejected rows from which downstream assets are blocked")
+        float, Field(ge=0, le=1, description="Share of rejected rows above which downstream assets are blocked")
     ] = 0.05
     backtest_capital: Annotated[float, Field(gt=0, description="Starting capital of a backtest, in USD")] = 100_000.0
     backtest_holding_bars: Annotated[
@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         float, Field(ge=0, lt=10_000, description="Slippage per fill, in basis points of the price")
     ] = 2.0
     risk_free_rate: Annotated[
-        float, Field(gt=-1, le=1, description="Risk-free rate a year, as a fraction; for Sharpe and Sortino")
+        float, Field(gt=-1, lt=1, description="Risk-free rate a year, as a fraction; for Sharpe and Sortino")
     ] = 0.02
 
     @property

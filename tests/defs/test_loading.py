@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from tickstock_assets.defs.loading import land_missing, load_directly, read_landed, verify_landed
+from tickstock_assets.defs.loading import land_missing, load_directly, read_landed, validate, verify_landed
+from tickstock_assets.defs.resources import source_of
 from tickstock_assets.domain.errors import ProviderError
+from tickstock_assets.domain.sessions import trading_sessions
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.providers.sample import SampleProvider
 from tickstock_assets.providers.synthetic import SyntheticProvider
-from tickstock_assets.storage.bulk import MergeCounts
+from tickstock_assets.storage.bars import quarantined
+from tickstock_assets.storage.bulk import MergeCounts, merge
 
 
 @pytest.fixture
@@ -75,10 +78,13 @@ def test_verification_names_a_window_that_is_not_landed_and_a_file_that_was_chan
 ) -> None:
     provider = SampleProvider()
     land_missing(provider, loaded, tmp_path, [year("AAPL", 2005)])
-    assert verify_landed(provider, loaded, tmp_path, [year("AAPL", 2005)]) == []
-    assert verify_landed(provider, loaded, tmp_path, [year("IBM", 2005)]) == ["IBM 2005-01-01..2005-12-31: not landed"]
+    assert verify_landed(provider, loaded, tmp_path, [year("AAPL", 2005)]) == ([], 1)
+    assert verify_landed(provider, loaded, tmp_path, [year("IBM", 2005)]) == (
+        ["IBM 2005-01-01..2005-12-31: not landed"],
+        0,
+    )
     next(tmp_path.rglob("*.parquet")).write_bytes(b"")
-    assert "expected sha256" in verify_landed(provider, loaded, tmp_path, [year("AAPL", 2005)])[0]
+    assert "expected sha256" in verify_landed(provider, loaded, tmp_path, [year("AAPL", 2005)])[0][0]
 
 
 def test_the_synthetic_market_loads_without_dagster_and_a_second_time_changes_nothing(
@@ -86,3 +92,21 @@ def test_the_synthetic_market_loads_without_dagster_and_a_second_time_changes_no
 ) -> None:
     assert load_directly(SyntheticProvider(), database, tmp_path) == MergeCounts(inserted=756)
     assert load_directly(SyntheticProvider(), database, tmp_path) == MergeCounts(unchanged=756)
+
+
+def test_a_row_that_was_corrected_counts_no_more_but_stays_in_quarantine(loaded: Engine, tmp_path: Path) -> None:
+    header = "Ticker,Date,Open,High,Low,Close,Volume,Adj Close\n"
+    file = tmp_path / "bars.csv"
+    with loaded.begin() as connection:
+        merge(connection, "sessions", trading_sessions("XNYS", date(2005, 1, 1), date(2005, 12, 31)))
+    rejected = []
+    for volume in ("-10", "10"):
+        file.write_text(header + f"AAPL,2005-01-03,1,2,1,2,{volume},2\n")
+        provider = SampleProvider(file)
+        land_missing(provider, loaded, tmp_path / "landing", [year("AAPL", 2005)])
+        validate(provider, loaded, read_landed(provider, loaded, tmp_path / "landing", [year("AAPL", 2005)]))
+        with loaded.connect() as connection:
+            rejected.append(quarantined(connection, source_of(provider))["rule"].tolist())
+    assert rejected == [["negative_volume"], []]
+    with loaded.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM quarantined_bars")).scalar_one() == 1

@@ -73,9 +73,7 @@ def url() -> None:
 def stop(
     *, force: Annotated[bool, typer.Option("--force", help="Also when other processes still use it.")] = False
 ) -> None:
-    """Stop the embedded server."""
-    if server_url() is not None:
-        raise ConfigError("TICKSTOCK_DATABASE_URL is set, and that server is not ours to stop; unset it first")
+    """Stop the embedded server; one that TICKSTOCK_DATABASE_URL names is not ours to stop and is left alone."""
     was_running = embedded.is_running(settings().home_path)
     embedded.stop(settings().home_path, force=force)
     console.print("Stopped." if was_running else "It was not running.")

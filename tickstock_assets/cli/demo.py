@@ -33,8 +33,8 @@ def demo(*, as_json: JsonOption = False) -> None:
             f"{home}: expected a folder we can write, found {error.strerror}; set TICKSTOCK_HOME to another"
         ) from None
     with _only_one(home):
-        _materialize(home, quiet=as_json)
-        summary = _summary()
+        run = _materialize(home, quiet=as_json)
+        summary = _summary(run)
     if as_json:
         print_json(summary)
     else:
@@ -51,11 +51,13 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
 
 
-def _materialize(home: Path, *, quiet: bool) -> None:
+def _materialize(home: Path, *, quiet: bool) -> str:
+    """Materialize everything and return the id of the backtest."""
     with _progress(quiet) as progress:
         task = progress.add_task("Starting PostgreSQL and Dagster", total=None)
         from tickstock_assets.definitions import defs
         from tickstock_assets.defs import launching
+        from tickstock_assets.defs.assets.backtests import last_backtest
         from tickstock_assets.defs.partitions import SYMBOLS, YEARS, rectangle_tags
         from tickstock_assets.defs.resources import engine, provider
 
@@ -76,6 +78,7 @@ def _materialize(home: Path, *, quiet: bool) -> None:
                 launching.run_job(instance, jobs["daily_history"], tags, on_step)
             launching.run_job(instance, jobs["backtest"], {}, on_step)
             progress.update(task, description="Done")
+            return last_backtest(instance)
 
 
 def _side_by_side(wanted: list[str], known: list[str]) -> list[list[str]]:
@@ -105,17 +108,17 @@ def _progress(quiet: bool) -> rich.progress.Progress:
     )
 
 
-def _summary() -> dict[str, Any]:
+def _summary(run: str) -> dict[str, Any]:
     from tickstock_assets.cli.database import engine
-    from tickstock_assets.defs.resources import provider
+    from tickstock_assets.defs.resources import provider, source_of
     from tickstock_assets.storage import bars as stored
 
     with engine().connect() as connection:
         held = stored.coverage(connection, {provider().name: provider().horizon()})
         held["n_missing"] = held["missing"].map(len)
-        rejected = stored.quarantined(connection)
+        rejected = stored.quarantined(connection, source_of(provider()))
         detections = stored.patterns(connection, "1d")
-        results = stored.backtest_results(connection)
+        results = stored.backtest_results(connection, run)
     portfolio = results[results["scope"] == "portfolio"]
     return {
         "bars": [

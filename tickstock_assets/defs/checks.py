@@ -11,10 +11,11 @@ from pandera.pandas import DataFrameSchema
 from sqlalchemy import Connection, text
 
 from tickstock_assets.defs.assets import backtests, bars, features, patterns, raw, reference
+from tickstock_assets.defs.assets.backtests import last_backtest
 from tickstock_assets.defs.loading import verify_landed
 from tickstock_assets.defs.partitions import windows_of_run
 from tickstock_assets.defs.plots import rows_as_table
-from tickstock_assets.defs.resources import Database, MarketData, engine, provider
+from tickstock_assets.defs.resources import Database, MarketData, engine, provider, source_of
 from tickstock_assets.domain import schemas
 from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
@@ -23,6 +24,7 @@ from tickstock_assets.settings import settings
 from tickstock_assets.storage import bars as stored
 
 Windows = Sequence[Window] | None
+ROI_STEP = 1e-6
 
 
 def _windows(context: dg.AssetCheckExecutionContext) -> Windows:
@@ -42,7 +44,7 @@ def _verdict(offending: pd.DataFrame, n_checked: int) -> dg.AssetCheckResult:
 
 def contract_check(
     asset: dg.AssetsDefinition,
-    read: Callable[[Connection, Windows], pd.DataFrame],
+    read: Callable[[Connection, dg.AssetCheckExecutionContext], pd.DataFrame],
     contract: Callable[[Connection], DataFrameSchema],
 ) -> dg.AssetChecksDefinition:
     """Return a blocking check that holds an asset's stored rows against its contract."""
@@ -55,7 +57,7 @@ def contract_check(
     )
     def check(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
         with database.begin() as connection:
-            rows = read(connection, _windows(context))
+            rows = read(connection, context)
             return _verdict(violations(rows, contract(connection)), len(rows))
 
     return check
@@ -64,8 +66,9 @@ def contract_check(
 @dg.asset_check(asset=raw.raw_daily_bars, blocking=True)
 def raw_daily_bars_landed(context: dg.AssetCheckExecutionContext, market_data: MarketData) -> dg.AssetCheckResult:
     """Every window up to the horizon is in the ledger, and every landed file is what was written."""
-    problems = verify_landed(market_data.provider, engine(), market_data.landing_folder, _windows(context))
-    return _verdict(pd.DataFrame({"problem": problems}), n_checked=len(problems))
+    windows = _windows(context)
+    problems, n_files = verify_landed(market_data.provider, engine(), market_data.landing_folder, windows)
+    return _verdict(pd.DataFrame({"problem": problems}), n_checked=n_files)
 
 
 @dg.asset_check(asset=bars.ohlcv_daily, blocking=True)
@@ -74,7 +77,7 @@ def ohlcv_daily_quarantine(context: dg.AssetCheckExecutionContext, database: Dat
     windows = _windows(context)
     with database.begin() as connection:
         n_stored = len(stored.daily_bars(connection, windows))
-        rejected = stored.quarantined(connection, windows)
+        rejected = stored.quarantined(connection, source_of(provider()), windows)
     share = len(rejected) / max(len(rejected) + n_stored, 1)
     blocks = share > settings().quarantine_threshold
     return dg.AssetCheckResult(
@@ -128,23 +131,25 @@ def patterns_known_at_close(context: dg.AssetCheckExecutionContext, database: Da
 
 
 @dg.asset_check(asset=backtests.backtest_metrics, blocking=True)
-def backtest_metrics_add_up(database: Database) -> dg.AssetCheckResult:
-    """The trades of the newest run sum to the portfolio's return, strategy by strategy, to a cent in 100,000."""
+def backtest_metrics_add_up(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
+    """The trades of the last backtest sum to the portfolio's return, strategy by strategy, as exactly as it is stored."""
     with database.begin() as connection:
         rows = connection.execute(
             text("""
-                WITH newest AS (SELECT id, (config ->> 'capital')::numeric AS capital FROM backtest_runs
-                                ORDER BY started_at DESC LIMIT 1),
-                sums AS (SELECT pattern, variant, sum(pnl) AS pnl FROM backtest_trades
-                         WHERE run = (SELECT id FROM newest) GROUP BY pattern, variant)
-                SELECT r.strategy_name, r.roi * n.capital AS expected, coalesce(s.pnl, 0) AS found
-                FROM newest n JOIN backtest_results r ON r.run = n.id AND r.scope = 'portfolio'
+                WITH sums AS (SELECT pattern, variant, sum(pnl) AS pnl FROM backtest_trades
+                              WHERE run = CAST(:run AS uuid) GROUP BY pattern, variant)
+                SELECT r.strategy_name, r.roi * c.capital AS expected, coalesce(s.pnl, 0) AS found, c.capital
+                FROM backtest_results r
+                JOIN (SELECT id, (config ->> 'capital')::numeric AS capital FROM backtest_runs) c ON c.id = r.run
                 LEFT JOIN sums s ON r.strategy_name = rtrim(s.pattern || ' ' || s.variant)
-            """)
+                WHERE r.run = CAST(:run AS uuid) AND r.scope = 'portfolio'
+            """),
+            {"run": last_backtest(context.instance)},
         ).all()
-    results = pd.DataFrame(rows, columns=["strategy_name", "expected", "found"])
-    # roi is stored with six decimals, which is 0.05 in 100,000.
-    off = (results["expected"].astype(float) - results["found"].astype(float)).abs() > 0.11
+    results = pd.DataFrame(rows, columns=["strategy_name", "expected", "found", "capital"])
+    numbers = results[["expected", "found", "capital"]].astype(float)
+    # roi is stored with six decimals.
+    off = (numbers["expected"] - numbers["found"]).abs() > ROI_STEP * numbers["capital"]
     return _verdict(results[off], len(results))
 
 
@@ -164,24 +169,28 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = [
         reference.dividends, lambda connection, _: stored.dividends(connection), lambda _: schemas.DIVIDENDS
     ),
     raw_daily_bars_landed,
-    contract_check(bars.ohlcv_daily, stored.daily_bars, _daily_bars_contract),
+    contract_check(
+        bars.ohlcv_daily,
+        lambda connection, context: stored.daily_bars(connection, _windows(context)),
+        _daily_bars_contract,
+    ),
     ohlcv_daily_quarantine,
     ohlcv_daily_complete,
     contract_check(
         features.bar_features,
-        lambda connection, windows: stored.bar_features(connection, "1d", windows),
+        lambda connection, context: stored.bar_features(connection, "1d", _windows(context)),
         lambda _: schemas.BAR_FEATURES,
     ),
     bar_features_complete,
     contract_check(
         patterns.patterns,
-        lambda connection, windows: stored.patterns(connection, "1d", windows),
+        lambda connection, context: stored.patterns(connection, "1d", _windows(context)),
         lambda _: schemas.PATTERNS,
     ),
     patterns_known_at_close,
     contract_check(
         backtests.backtest_metrics,
-        lambda connection, _: stored.backtest_results(connection),
+        lambda connection, context: stored.backtest_results(connection, last_backtest(context.instance)),
         lambda _: schemas.BACKTEST_RESULTS,
     ),
     backtest_metrics_add_up,

@@ -21,12 +21,13 @@ IN_PROCESS_TAG = "tickstock/in_process"
 def prepare_dagster_home(home: Path) -> Path:
     """Return a DAGSTER_HOME inside our home folder, with the project's `dagster.yaml` in it.
 
-    The file of the folder we were started in wins, so that an edited one counts for every way of starting.
+    The file of the folder we were started in wins if it is for this project, so that an edited one always counts.
     """
     folder = home / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     own = Path("dagster.yaml")
-    shutil.copyfile(own if own.exists() else project_file("dagster.yaml"), folder / "dagster.yaml")
+    is_ours = own.exists() and "tickstock_assets" in own.read_text(encoding="utf-8")
+    shutil.copyfile(own if is_ours else project_file("dagster.yaml"), folder / "dagster.yaml")
     return folder
 
 
@@ -59,6 +60,8 @@ def close_interrupted_runs(instance: DagsterInstance) -> int:
         )
     )
     for run in interrupted:
+        if run.parent_run_id:
+            continue  # re-executed from the web UI with our tags, in a process of the daemon's
         instance.report_run_failed(run, "The process of this run was killed; what it had finished is kept.")
     return len(interrupted)
 
@@ -78,7 +81,8 @@ def run_job(
 
     result = job.with_hooks({tell_progress}).execute_in_process(
         instance=instance,
-        tags={**tags, **REPOSITORY_TAGS, IN_PROCESS_TAG: "true"},
+        # A killed run is taken up by the next call, so the daemon is not to retry it meanwhile.
+        tags={**tags, **REPOSITORY_TAGS, IN_PROCESS_TAG: "true", "dagster/max_retries": "0"},
         # The instance keeps the events; on the console they would bury the progress bar.
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pandera.pandas import DataFrameSchema
 from sqlalchemy import Connection, Engine
 
-from tickstock_assets.defs.resources import daily_bars_source
+from tickstock_assets.defs.resources import source_of
 from tickstock_assets.domain.errors import LandingError, ProviderError
 from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.schemas import SYMBOLS, daily_bars
@@ -23,6 +23,7 @@ from tickstock_assets.providers.base import Provider, empty_daily_bars
 from tickstock_assets.storage import bars as stored
 from tickstock_assets.storage import findings, landing, ledger
 from tickstock_assets.storage.bulk import MergeCounts, merge
+from tickstock_assets.storage.ledger import Source
 
 
 @dataclass
@@ -63,12 +64,14 @@ def land_missing(
 
     A window that the provider refuses is entered in the ledger with the reason, and the others go on.
     """
-    source = daily_bars_source(provider)
+    source = source_of(provider)
     wanted = [clipped for window in windows if (clipped := window.clipped_to(provider.horizon()))]
     with engine.begin() as connection:
         entries = ledger.landed(connection, source, {window.symbol for window in wanted})
-    missing = not_covered(wanted, [entry.window for entry in entries])
-    summary = LoadSummary(already_landed=len(entries))
+    covered = [entry.window for entry in entries]
+    missing = not_covered(wanted, covered)
+    in_use = [window for window in covered if not_covered([window], wanted) != [window]]
+    summary = LoadSummary(already_landed=len(in_use))
     for window in missing:
         started_at = datetime.now(UTC)
         try:
@@ -94,7 +97,7 @@ def read_landed(provider: Provider, engine: Engine, folder: Path, windows: Seque
     payload and taken from one, so that each reaches the quarantine once.
     """
     with engine.begin() as connection:
-        entries = ledger.landed(connection, daily_bars_source(provider), {window.symbol for window in windows})
+        entries = ledger.landed(connection, source_of(provider), {window.symbol for window in windows})
     frames: list[pd.DataFrame] = []
     raws: list[pa.Table] = []
     remaining = list(windows)
@@ -123,13 +126,15 @@ def validate(provider: Provider, engine: Engine, payloads: Payloads) -> tuple[pd
     """Return the rows that keep the contract of daily bars, and how many others were set aside with rule and reason."""
     with engine.begin() as connection:
         sessions = stored.sessions(connection, DEFAULT_EXCHANGE, provider.history_start, provider.horizon())["session"]
-        valid, n_rejected = keep_valid(connection, provider.name, payloads.frame, daily_bars(sessions), payloads.raw)
+        valid, n_rejected = keep_valid(
+            connection, source_of(provider), payloads.frame, daily_bars(sessions), payloads.raw
+        )
     return valid.assign(source=provider.name), n_rejected
 
 
 def keep_valid(
     connection: Connection,
-    source: str,
+    source: Source,
     frame: pd.DataFrame,
     contract: DataFrameSchema,
     raw: pa.Table | None = None,
@@ -138,7 +143,7 @@ def keep_valid(
 
     Args:
         connection: open.
-        source: the provider the rows came from.
+        source: what the rows came as, and from whom.
         frame: with a unique index from 0.
         contract: what to hold the rows against.
         raw: the same rows as the provider sent them, where they differ from `frame`.
@@ -163,19 +168,24 @@ def keep_valid_symbols(connection: Connection, provider: Provider) -> tuple[pd.D
     for symbol in impossible["symbol"]:
         payload = provider.fetch_daily_bars(Window(symbol, provider.history_start, provider.horizon()))
         _, n_bars = keep_valid(
-            connection, provider.name, provider.parse_daily_bars(payload), daily_bars(sessions), payload
+            connection, source_of(provider), provider.parse_daily_bars(payload), daily_bars(sessions), payload
         )
         n_rejected += n_bars
     possible = listed.drop(index=impossible.index).reset_index(drop=True)
-    valid, n_symbols = keep_valid(connection, provider.name, possible, SYMBOLS)
+    valid, n_symbols = keep_valid(connection, source_of(provider, "symbols"), possible, SYMBOLS)
     return valid, n_rejected + n_symbols
 
 
-def verify_landed(provider: Provider, engine: Engine, folder: Path, windows: Sequence[Window] | None) -> list[str]:
-    """Return what is wrong with what is landed: windows that are missing, and files that are not what was written."""
+def verify_landed(
+    provider: Provider, engine: Engine, folder: Path, windows: Sequence[Window] | None
+) -> tuple[list[str], int]:
+    """Return what is wrong with what is landed, and how many files were read.
+
+    Wrong are windows that are missing, and files that are not what was written.
+    """
     with engine.begin() as connection:
         symbols = stored.symbols(connection)["symbol"].tolist() if windows is None else [w.symbol for w in windows]
-        entries = ledger.landed(connection, daily_bars_source(provider), symbols)
+        entries = ledger.landed(connection, source_of(provider), symbols)
     wanted = [clipped for window in windows or [] if (clipped := window.clipped_to(provider.horizon()))]
     problems = [f"{window}: not landed" for window in not_covered(wanted, [entry.window for entry in entries])]
     for entry in entries:
@@ -186,7 +196,7 @@ def verify_landed(provider: Provider, engine: Engine, folder: Path, windows: Seq
             continue
         if payload.num_rows != entry.file.rows:
             problems.append(f"{entry.window}: expected {entry.file.rows} rows, found {payload.num_rows}")
-    return problems
+    return problems, len(entries)
 
 
 def load_directly(provider: Provider, engine: Engine, folder: Path) -> MergeCounts:

@@ -41,9 +41,9 @@ def backtest_config() -> BacktestConfig:
     )
 
 
-def daily_bars_source(of: Provider) -> Source:
-    """Return what the ledger files a provider's daily bars under, at the version they stand at now."""
-    return Source(of.name, DAILY_BARS, of.version())
+def source_of(of: Provider, dataset: str = DAILY_BARS) -> Source:
+    """Return what ledger and quarantine file a provider's dataset under, at the version it stands at now."""
+    return Source(of.name, dataset, of.version())
 
 
 class Database(dg.ConfigurableResource[None]):

@@ -6,8 +6,8 @@ TickstockError            anything a person can act on; the command prints it an
 ├── ContractError         a frame does not have the columns or types its stage promises
 ├── LandingError          a landed payload is gone or is not what was written
 └── ProviderError         a vendor did not deliver
-├── TransientProviderError    may succeed when tried again
-└── PermanentProviderError    will fail again until something is changed
+    ├── TransientProviderError    may succeed when tried again
+    └── PermanentProviderError    will fail again until something is changed
 """
 
 

@@ -4,6 +4,7 @@ This is the border at which NUMERIC becomes float64; eight decimals below 1e8 su
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import date
 
 import pandas as pd
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage.database import driver
+from tickstock_assets.storage.ledger import Source
 
 UTC = pd.DatetimeTZDtype("us", "UTC")
 Dtypes = Mapping[str, str | pd.DatetimeTZDtype]
@@ -175,27 +177,30 @@ def dividends(connection: Connection) -> pd.DataFrame:
     )
 
 
-def quarantined(connection: Connection, windows: Sequence[Window] | None = None) -> pd.DataFrame:
-    """Return rejected daily rows: symbol, date, rule, reason, row. One that names no day, or no possible
-    symbol, is in every window.
+def quarantined(connection: Connection, source: Source, windows: Sequence[Window] | None = None) -> pd.DataFrame:
+    """Return the rows of a dataset that are rejected at its present version: symbol, date, rule, reason, row.
+
+    A row that was corrected or withdrawn since stays in the table under its older version. One that names no day, or
+    no possible symbol, is in every window.
     """
     return query(
         connection,
         """
         SELECT q.symbol, q.date, q.rule, q.reason, q.row::text AS row FROM quarantined_bars q
-        WHERE q.timeframe = '1d' AND (CAST(:everything AS boolean) OR q.symbol IS NULL OR EXISTS (
+        WHERE q.source = :provider AND q.dataset = :dataset AND q.source_version = :version
+          AND (CAST(:everything AS boolean) OR q.symbol IS NULL OR EXISTS (
             SELECT FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
                 AS w (symbol, first_day, last_day)
             WHERE q.symbol = w.symbol AND (q.date IS NULL OR q.date BETWEEN w.first_day AND w.last_day)))
         ORDER BY q.symbol, q.date, q.rule
         """,
-        {"everything": windows is None, **_columns(windows or ())},
+        {"everything": windows is None, **asdict(source), **_columns(windows or ())},
         {"date": "datetime64[us]", **dict.fromkeys(["symbol", "rule", "reason", "row"], "str")},
     )
 
 
-def backtest_results(connection: Connection) -> pd.DataFrame:
-    """Return the results of the newest backtest, numbers as float64, counts as int."""
+def backtest_results(connection: Connection, run: str) -> pd.DataFrame:
+    """Return the results of a backtest, numbers as float64, counts as int."""
     numbers = [
         "win_rate",
         "average_r_multiple",
@@ -212,10 +217,10 @@ def backtest_results(connection: Connection) -> pd.DataFrame:
         f"""
         SELECT scope, strategy_name, pattern, {", ".join(counts)}, look_ahead_bias_check,
                {", ".join(f"{name}::float8" for name in numbers)}
-        FROM backtest_results WHERE run = (SELECT id FROM backtest_runs ORDER BY started_at DESC LIMIT 1)
+        FROM backtest_results WHERE run = CAST(:run AS uuid)
         ORDER BY scope, strategy_name
         """,  # noqa: S608 names from the two lists above
-        {},
+        {"run": run},
         {
             **dict.fromkeys(numbers, "float64"),
             **dict.fromkeys(counts, "int64"),

@@ -9,7 +9,7 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from tickstock_assets.storage.bulk import MergeCounts, merge
-from tickstock_assets.storage.ledger import NAMESPACE
+from tickstock_assets.storage.ledger import NAMESPACE, Source
 
 
 def content_ids(kind: str, frame: pd.DataFrame, key: Sequence[str]) -> list[str]:
@@ -18,12 +18,12 @@ def content_ids(kind: str, frame: pd.DataFrame, key: Sequence[str]) -> list[str]
     return [str(uuid.uuid5(NAMESPACE, "|".join([kind, *values]))) for values in zip(*columns, strict=True)]
 
 
-def quarantine(connection: Connection, source: str, rejects: pd.DataFrame, raw: pa.Table) -> MergeCounts:
+def quarantine(connection: Connection, source: Source, rejects: pd.DataFrame, raw: pa.Table) -> MergeCounts:
     """Set rejected rows aside, as they came.
 
     Args:
         connection: open.
-        source: the provider they came from.
+        source: what they came as, and from whom.
         rejects: offending rows with symbol, rule, reason and, where they have one, date.
         raw: the same rows in the same order as the provider sent them.
 
@@ -32,18 +32,20 @@ def quarantine(connection: Connection, source: str, rejects: pd.DataFrame, raw: 
     """
     rows = pd.DataFrame(
         {
-            "symbol": rejects["symbol"].where(rejects["rule"] != "invalid_symbol"),
-            "timeframe": "1d",
+            "symbol": rejects["symbol"].where((rejects["rule"] != "invalid_symbol") & (source.dataset != "symbols")),
+            "timeframe": "1d" if source.dataset == "daily_bars" else None,
             "date": rejects.get("date", pd.NaT),
             "rule": rejects["rule"],
             "reason": rejects["reason"],
-            "source": source,
+            "source": source.provider,
+            "dataset": source.dataset,
+            "source_version": source.version,
             "row": [json.dumps(row, sort_keys=True, default=str) for row in raw.to_pylist()],
         }
     )
     # Equal rows are told apart by their place among themselves, so that a repeat is not lost.
     rows["occurrence"] = rows.groupby(["row"]).cumcount()
-    rows["id"] = content_ids("quarantine", rows, ["source", "row", "occurrence"])
+    rows["id"] = content_ids("quarantine", rows, ["source", "dataset", "row", "occurrence"])
     return merge(connection, "quarantined_bars", rows.drop(columns="occurrence"))
 
 

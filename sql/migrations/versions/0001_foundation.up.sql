@@ -429,11 +429,13 @@ COMMENT ON COLUMN load_ledger.finished_at IS 'When the payload was durable, UTC.
 CREATE TABLE quarantined_bars (
     id                UUID PRIMARY KEY,
     symbol            VARCHAR(32) REFERENCES symbols,
-    timeframe         timeframe NOT NULL,
+    timeframe         timeframe,
     date              DATE,
     rule              TEXT NOT NULL,
     reason            TEXT NOT NULL,
     source            TEXT NOT NULL,
+    dataset           TEXT NOT NULL,
+    source_version    TEXT NOT NULL,
     "row"             JSONB NOT NULL,
     quarantined_at    TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );
@@ -441,10 +443,12 @@ CREATE INDEX idx_quarantined_bars_symbol_date ON quarantined_bars (symbol, date 
 COMMENT ON TABLE quarantined_bars IS 'Rows that broke a contract, as they came; nothing is dropped silently.';
 COMMENT ON COLUMN quarantined_bars.id IS 'uuid5 of source, row and its occurrence: the same bad row is kept once.';
 COMMENT ON COLUMN quarantined_bars.symbol IS 'Instrument it was delivered for; NULL where it names none that can exist.';
-COMMENT ON COLUMN quarantined_bars.timeframe IS 'Length of the bar: 1m 5m 15m 1h 1d.';
+COMMENT ON COLUMN quarantined_bars.timeframe IS 'Length of the bar: 1m 5m 15m 1h 1d; NULL where the row is no bar.';
 COMMENT ON COLUMN quarantined_bars.date IS 'Session it claims; NULL where that cannot be read.';
 COMMENT ON COLUMN quarantined_bars.rule IS 'First rule it broke.';
 COMMENT ON COLUMN quarantined_bars.reason IS 'Every rule it broke, in words, with the values.';
 COMMENT ON COLUMN quarantined_bars.source IS 'Provider.';
+COMMENT ON COLUMN quarantined_bars.dataset IS 'What it was delivered as: daily_bars, symbols, splits, dividends.';
+COMMENT ON COLUMN quarantined_bars.source_version IS 'Newest version of the provider''s data that still has it; an older one than the present means healed.';
 COMMENT ON COLUMN quarantined_bars."row" IS 'The row as the provider sent it.';
 COMMENT ON COLUMN quarantined_bars.quarantined_at IS 'When it was set aside, UTC.';

@@ -9,6 +9,7 @@ from tickstock_assets.defs.plots import best_by_sharpe, equity_curves
 from tickstock_assets.defs.resources import Database, backtest_config
 from tickstock_assets.domain.adjustments import to_continuous
 from tickstock_assets.domain.backtest.engine import run_backtest
+from tickstock_assets.domain.errors import TickstockError
 from tickstock_assets.storage.backtests import BacktestInputs, save_backtest
 
 
@@ -38,3 +39,15 @@ def backtest_metrics(
             "equity_curves": equity_curves(report.equity, portfolio),
         }
     )
+
+
+def last_backtest(instance: dg.DagsterInstance) -> str:
+    """Return the id of the backtest that was computed last, which may be one that was known before.
+
+    Raises:
+        TickstockError: there is none yet.
+    """
+    event = instance.get_latest_materialization_event(backtest_metrics.key)
+    if event is None or event.asset_materialization is None:
+        raise TickstockError("backtest_metrics: expected it to be materialized, found no run; materialize it first")
+    return str(event.asset_materialization.metadata["run"].value)

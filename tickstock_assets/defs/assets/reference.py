@@ -8,7 +8,7 @@ from pandera.pandas import DataFrameSchema
 
 from tickstock_assets.defs.loading import keep_valid, keep_valid_symbols
 from tickstock_assets.defs.partitions import SYMBOLS
-from tickstock_assets.defs.resources import Database, MarketData
+from tickstock_assets.defs.resources import Database, MarketData, source_of
 from tickstock_assets.domain.schemas import DIVIDENDS, SPLITS
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 
@@ -55,6 +55,8 @@ def _valid(
 ) -> pd.DataFrame:
     """Return the rows that keep the contract; the others are quarantined and counted in the metadata."""
     with database.begin() as connection:
-        valid, n_rejected = keep_valid(connection, market_data.provider.name, frame, contract)
+        valid, n_rejected = keep_valid(
+            connection, source_of(market_data.provider, context.asset_key.path[-1]), frame, contract
+        )
     context.add_output_metadata({"rows_in": len(frame), "rows_quarantined": n_rejected})
     return valid
