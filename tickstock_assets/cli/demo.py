@@ -103,8 +103,7 @@ def _progress(quiet: bool) -> rich.progress.Progress:
         rich.progress.TimeElapsedColumn(),
         rich.progress.TextColumn("{task.description}"),
         console=errors,
-        disable=quiet,
-        transient=not errors.is_terminal,
+        disable=quiet or not errors.is_terminal,
     )
 
 
