@@ -173,7 +173,6 @@ def state_of(home: Path) -> dict[str, list[str]]:
     state["landed files"] = [
         f"{name} {hashlib.sha256((home / 'landing' / name).read_bytes()).hexdigest()}" for name in landed(home)
     ]
-    embedded.release(home)
     return state
 
 
