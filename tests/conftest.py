@@ -1,4 +1,4 @@
-"""Servers and databases the tests share: a real embedded PostgreSQL, and a TimescaleDB where its address is given."""
+"""The servers, databases and homes that tests share: an embedded PostgreSQL and what TimescaleDB there is."""
 
 import contextlib
 import json
@@ -7,19 +7,123 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import uuid
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, Engine, create_engine, make_url, text
+from sqlalchemy import URL, Engine, make_url
 
-from tickstock_assets.storage import embedded, migrate, placement
+from tests.storage import debian_timescaledb, tiers
+from tests.storage.tiers import Tiers
+from tickstock_assets.storage import embedded, migrate
 from tickstock_assets.storage.database import open_engine
 
-TIMESCALEDB_URL = os.environ.get("TICKSTOCK_TEST_TIMESCALEDB_URL")
+# Address of a TimescaleDB server of either edition; without it the Apache edition is set up where that is possible.
+TIMESCALEDB_URL = "TICKSTOCK_TEST_TIMESCALEDB_URL"
+# When 1, a run in which no Community-only test ran fails.
+REQUIRE_COMMUNITY = "TICKSTOCK_TEST_REQUIRE_COMMUNITY"
+TIERS = pytest.StashKey[Tiers]()
+COMMUNITY_ONLY = pytest.StashKey[Counter[str]]()
+
+
+# --- which servers there are
+
+
+def tiers_of(config: pytest.Config) -> Tiers:
+    """Return the tiers of this run; the first call may set a server's files up, which takes half a minute once."""
+    if TIERS not in config.stash:
+        terminal = config.pluginmanager.get_plugin("terminalreporter")
+        say = terminal.write_line if terminal else print
+        try:
+            config.stash[TIERS] = tiers.find_tiers(TIMESCALEDB_URL, os.environ.get(TIMESCALEDB_URL), say)
+        except tiers.WrongAddressError as error:
+            raise pytest.UsageError(str(error)) from None
+    return config.stash[TIERS]
+
+
+def tiers_wanted(item: pytest.Item | pytest.Metafunc) -> tuple[str, ...]:
+    """Return the tiers that a test is for: all of them, unless its marker or `community_database` says otherwise."""
+    definition = item.definition if isinstance(item, pytest.Metafunc) else item
+    if "community_database" in item.fixturenames:  # type: ignore[union-attr]
+        return (tiers.COMMUNITY,)
+    marker = definition.get_closest_marker("tiers")
+    if marker is None:
+        return tiers.ALL
+    if not marker.args or not set(marker.args) <= set(tiers.ALL):
+        raise pytest.UsageError(f"{definition.nodeid}: tiers are {', '.join(tiers.ALL)}, found {marker.args}")
+    return marker.args
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[COMMUNITY_ONLY] = Counter()
+    config.addinivalue_line("markers", "tiers(*names): run the test on these tiers of the server only")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Name the servers that the tests run on."""
+    return tiers_of(config).lines()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """In CI the storage tests must not quietly run on half of the tiers."""
+    reason = tiers_of(session.config).missing.get(tiers.APACHE)
+    if reason and os.environ.get("CI", "false") != "false":
+        pytest.exit(f"CI: expected a TimescaleDB of the Apache edition, found none: {reason}", returncode=1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that uses a server on every tier there is and it is for."""
+    if "tier" not in metafunc.fixturenames:
+        return
+    wanted, found = tiers_wanted(metafunc), tiers_of(metafunc.config)
+    there: list[object] = list(found.of(wanted))
+    if not there:
+        reason = "; ".join(f"{tier}: {found.missing[tier]}" for tier in wanted)
+        there = [pytest.param(wanted[0], marks=pytest.mark.skip(reason=reason))]
+    metafunc.parametrize("tier", there, indirect=True, scope="session")
+
+
+# --- Community-only tests are counted: a run without any must be told from one in which all passed
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    config.stash[COMMUNITY_ONLY]["collected"] = sum(map(is_community_only, items))
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    is_skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
+    if call.when == "call" and not is_skipped and is_community_only(item):
+        item.config.stash[COMMUNITY_ONLY]["run"] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if is_community_missed(session.config) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counts = config.stash[COMMUNITY_ONLY]
+    terminalreporter.write_line(f"Community-only tests: {counts['run']} of {counts['collected']} ran")
+    if is_community_missed(config):
+        terminalreporter.write_line(
+            f"{REQUIRE_COMMUNITY}=1: expected at least one of them to run, found none", red=True
+        )
+
+
+def is_community_only(item: pytest.Item) -> bool:
+    return "tier" in getattr(item, "fixturenames", ()) and tiers_wanted(item) == (tiers.COMMUNITY,)
+
+
+def is_community_missed(config: pytest.Config) -> bool:
+    is_required = os.environ.get(REQUIRE_COMMUNITY) == "1" and not config.option.collectonly
+    return is_required and not config.stash[COMMUNITY_ONLY]["run"]
+
+
+# --- servers and databases
 
 
 @pytest.fixture(scope="session")
@@ -32,57 +136,84 @@ def shared_home() -> Iterator[Path]:
     shutil.rmtree(home, ignore_errors=True)
 
 
-@pytest.fixture(scope="session", params=["embedded", *(["timescaledb"] if TIMESCALEDB_URL else [])])
-def server(request: pytest.FixtureRequest) -> URL:
-    """The address of each server there is to test on, without a database."""
-    if request.param == "timescaledb":
-        assert TIMESCALEDB_URL
-        return make_url(TIMESCALEDB_URL)
-    home: Path = request.getfixturevalue("shared_home")
-    return make_url(embedded.acquire(home).url("postgres"))
+@pytest.fixture(scope="session")
+def tier(request: pytest.FixtureRequest) -> str:
+    """Which of `tests.storage.tiers.ALL` the test runs on."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="session")
+def server(tier: str, request: pytest.FixtureRequest) -> Iterator[URL]:
+    """A superuser's address of the server of each tier there is."""
+    found = tiers_of(request.config)
+    if tier == tiers.EMBEDDED:
+        home: Path = request.getfixturevalue("shared_home")
+        url = make_url(embedded.acquire(home).url("postgres"))
+        tiers.make_nothing_durable(url)
+        yield url
+    elif tier == found.given_tier:
+        assert found.given
+        yield found.given
+    else:
+        assert found.root
+        with debian_timescaledb.running_server(found.root) as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(server: URL, tier: str) -> Iterator[str]:
+    """A database with the newest schema, to be copied, which takes a fraction of the time of migrating."""
+    with tiers.new_database(server, with_timescaledb=tier in tiers.TIMESCALEDB) as name:
+        engine = open_engine(server.set(database=name))
+        migrate.upgrade(engine)
+        engine.dispose()
+        tiers.close_to_connections(server, name)
+        yield name
 
 
 @pytest.fixture
-def empty_database(server: URL) -> Iterator[Engine]:
-    """A new database without a schema."""
-    name = f"test_{uuid.uuid4().hex}"
-    admin = create_engine(server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine = open_engine(server.set(database=name))
-    yield engine
-    engine.dispose()
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+def bare_database(server: URL) -> Iterator[Engine]:
+    """A new database without a schema, and without TimescaleDB also where the server has it."""
+    with tiers.new_database(server) as name, opened(server, name) as engine:
+        yield engine
 
 
 @pytest.fixture
-def database(empty_database: Engine) -> Engine:
-    """A new database with the newest schema and no rows."""
-    migrate.upgrade(empty_database)
-    return empty_database
+def empty_database(server: URL, tier: str) -> Iterator[Engine]:
+    """A new database without a schema, with TimescaleDB where the server has it."""
+    has_timescaledb = tier in tiers.TIMESCALEDB
+    with tiers.new_database(server, with_timescaledb=has_timescaledb) as name, opened(server, name) as engine:
+        yield engine
 
 
-def pytest_report_header() -> list[str]:
-    """Name the servers that the tests run on."""
-    version = subprocess.run(
-        [placement.binaries(None) / "postgres", "--version"], capture_output=True, text=True, check=True
-    )
-    lines = [f"embedded: {version.stdout.strip()}"]
-    if TIMESCALEDB_URL is None:
-        return [
-            *lines,
-            "TimescaleDB: none, TICKSTOCK_TEST_TIMESCALEDB_URL is not set; tests run on the embedded server only",
-        ]
-    engine = create_engine(make_url(TIMESCALEDB_URL).set(drivername="postgresql+psycopg"))
-    with contextlib.closing(engine.connect()) as connection:
-        version = connection.execute(text("SHOW server_version")).scalar_one()
-        timescale = connection.execute(
-            text("SELECT default_version FROM pg_available_extensions WHERE name = 'timescaledb'")
-        ).scalar()
-    engine.dispose()
-    return [*lines, f"TimescaleDB: {timescale} on PostgreSQL {version}"]
+@pytest.fixture
+def database(server: URL, tier: str, migrated_template: str) -> Iterator[Engine]:
+    """A new database with the newest schema of its tier and no rows; TimescaleDB runs no job in it by itself."""
+    has_timescaledb = tier in tiers.TIMESCALEDB
+    with (
+        tiers.new_database(server, migrated_template, with_timescaledb=has_timescaledb) as name,
+        opened(server, name) as engine,
+    ):
+        yield engine
+
+
+@pytest.fixture
+def community_database(database: Engine) -> Engine:
+    """The same as `database`, for tests of what only the Community edition can do."""
+    return database
+
+
+@contextlib.contextmanager
+def opened(server: URL, database: str) -> Iterator[Engine]:
+    engine = open_engine(server.set(database=database))
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+# --- the command
 
 
 def tickstock(*arguments: str, home: Path, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -77,7 +77,7 @@ def verbs() -> dict[str, Any]:
 
 def verbs_named_in(text: str) -> set[str]:
     """Return what follows the word tickstock in code."""
-    found = re.findall(r"(?<![\w./-])(?:\.venv/bin/)?tickstock (db [a-z]+|[a-z]+)", "\n".join(code_in(text)))
+    found = re.findall(r"(?<![\w./-])(?:\.venv/bin/)?tickstock (db [a-z-]+|[a-z]+)", "\n".join(code_in(text)))
     return set(found)
 
 
@@ -142,13 +142,13 @@ def test_wrong_paths_are_found() -> None:
 
 
 def test_the_readme_has_a_row_for_every_verb_and_none_besides() -> None:
-    rows = re.findall(r"^\| `tickstock ([a-z ]+)`", README, re.MULTILINE)
+    rows = re.findall(r"^\| `tickstock ([a-z -]+)`", README, re.MULTILINE)
     assert sorted(rows) == sorted(verbs())
 
 
 def test_options_in_a_verbs_row_are_the_verbs_and_a_star_means_json() -> None:
     for row in re.findall(r"^\| `tickstock .*$", README, re.MULTILINE):
-        verb, cell, text = re.fullmatch(r"\| `tickstock ([a-z ]+)`(.*?)\| (.*) \|", row).groups()  # type: ignore[union-attr]
+        verb, cell, text = re.fullmatch(r"\| `tickstock ([a-z -]+)`(.*?)\| (.*) \|", row).groups()  # type: ignore[union-attr]
         options = {option for parameter in verbs()[verb].params for option in parameter.opts}
         assert set(re.findall(r"`(--[a-z]+)", text)) <= options, verb
         assert ("*" in cell) == ("--json" in options), verb

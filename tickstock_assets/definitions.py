@@ -2,18 +2,20 @@
 
 import dagster as dg
 
-from tickstock_assets.defs.assets import backtests, bars, features, patterns, raw, reference
+from tickstock_assets.defs.assets import backtests, bars, features, operations, patterns, raw, reference
 from tickstock_assets.defs.checks import CHECKS
 from tickstock_assets.defs.io_managers import TableIOManager
-from tickstock_assets.defs.jobs import JOBS
+from tickstock_assets.defs.jobs import JOBS, RETENTION
 from tickstock_assets.defs.resources import Database, MarketData
+from tickstock_assets.defs.schedules import SCHEDULES
 
 database = Database()
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([reference, raw, bars, features, patterns, backtests]),
+    assets=dg.load_assets_from_modules([operations, reference, raw, bars, features, patterns, backtests]),
     asset_checks=CHECKS,
-    jobs=JOBS,
+    jobs=[*JOBS, RETENTION],
+    schedules=SCHEDULES,
     resources={
         "database": database,
         "market_data": MarketData(),

@@ -5,12 +5,27 @@ from pathlib import Path
 from typing import Annotated
 
 import pydantic
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from tickstock_assets.domain import lifecycle
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.domain.lifecycle import Lifecycle, Lifecycles
 
 ENV_PREFIX = "TICKSTOCK_"
+
+
+def _interval(text: str) -> str:
+    lifecycle.length(text)
+    return text
+
+
+def _or_never(text: object) -> object:
+    return None if text == lifecycle.NEVER else text
+
+
+Interval = Annotated[str, AfterValidator(_interval)]
+IntervalOrNever = Annotated[Annotated[str, AfterValidator(_interval)] | None, BeforeValidator(_or_never)]
 
 
 class Settings(BaseSettings):
@@ -28,6 +43,25 @@ class Settings(BaseSettings):
     dagster_database: Annotated[
         str, Field(pattern=r"^[a-z_][a-z0-9_]*$", description="Database of Dagster's own storage, on the same server")
     ] = "dagster"
+    pool_size: Annotated[int, Field(ge=1, le=1000, description="Connections that a process keeps open when idle")] = 5
+    pool_max: Annotated[
+        int, Field(ge=1, le=1000, description="Connections that a process has open at once, at most")
+    ] = 20
+    statement_timeout_seconds: Annotated[
+        int, Field(ge=0, le=2_000_000, description="Seconds after which the server gives up a statement; 0 for never")
+    ] = 600
+    owner_password: Annotated[
+        SecretStr | None, Field(description="Password that `tickstock db roles` gives to the role tickstock_owner")
+    ] = None
+    app_password: Annotated[
+        SecretStr | None, Field(description="Password that `tickstock db roles` gives to the role tickstock_app")
+    ] = None
+    reader_password: Annotated[
+        SecretStr | None, Field(description="Password that `tickstock db roles` gives to the role tickstock_reader")
+    ] = None
+    low_disk_gb: Annotated[
+        float, Field(ge=0, description="Free space of the home folder, in GB, below which it is warned of")
+    ] = 5
     sample_file: Annotated[
         Path | None, Field(description="A CSV file (plain or .gz) for the sample provider instead of the vendored one")
     ] = None
@@ -47,6 +81,68 @@ class Settings(BaseSettings):
     risk_free_rate: Annotated[
         float, Field(gt=-1, lt=1, description="Risk-free rate a year, as a fraction; for Sharpe and Sortino")
     ] = 0.02
+
+    @pydantic.field_validator("pool_max")
+    @classmethod
+    def _at_least_what_is_kept(cls, value: int, info: pydantic.ValidationInfo) -> int:
+        kept = info.data.get("pool_size", value)
+        if value < kept:
+            raise ValueError(f"expected at least TICKSTOCK_POOL_SIZE, {kept}")
+        return value
+
+    minute_chunk: Annotated[Interval, Field(description="Length of a chunk of minute bars, on TimescaleDB")] = "7 days"
+    minute_compress_after: Annotated[
+        IntervalOrNever, Field(description="Age at which chunks of minute bars are compressed, or `never`")
+    ] = "90 days"
+    minute_retention: Annotated[
+        IntervalOrNever, Field(description="Age at which minute bars are dropped; unset they are kept")
+    ] = None
+    daily_chunk: Annotated[
+        Interval, Field(description="Length of a chunk of daily bars, features, patterns and equity, on TimescaleDB")
+    ] = "1 year"
+    daily_compress_after: Annotated[
+        IntervalOrNever, Field(description="Age at which chunks of daily bars and features are compressed, or `never`")
+    ] = "1 year"
+    daily_retention: Annotated[
+        IntervalOrNever, Field(description="Age at which daily bars are dropped; unset they are kept")
+    ] = None
+    tick_chunk: Annotated[Interval, Field(description="Length of a chunk of ticks, on TimescaleDB")] = "1 day"
+    tick_compress_after: Annotated[
+        IntervalOrNever, Field(description="Age at which chunks of ticks are compressed, or `never`")
+    ] = "30 days"
+    tick_retention: Annotated[IntervalOrNever, Field(description="Age at which ticks are dropped, or `never`")] = (
+        "1 year"
+    )
+    tick_partitions: Annotated[
+        int, Field(ge=1, le=1024, description="Hash partitions of ticks by symbol, on TimescaleDB")
+    ] = 16
+
+    @field_validator("minute_retention", "daily_retention", "tick_retention")
+    @classmethod
+    def _retention_leaves_time_to_compress(cls, retention: str | None, others: ValidationInfo) -> str | None:
+        compress_after = others.data.get(f"{str(others.field_name).partition('_')[0]}_compress_after")
+        if problem := lifecycle.retention_problem(retention, compress_after):
+            raise ValueError(problem)
+        if others.field_name == "minute_retention" and (problem := lifecycle.minute_retention_problem(retention)):
+            raise ValueError(problem)
+        return retention
+
+    @field_validator("minute_chunk")
+    @classmethod
+    def _minutes_are_cut_at_the_hour(cls, chunk: str) -> str:
+        if problem := lifecycle.minute_chunk_problem(chunk):
+            raise ValueError(problem)
+        return chunk
+
+    @property
+    def lifecycles(self) -> Lifecycles:
+        """The intervals of chunks, compression and retention."""
+        return Lifecycles(
+            minute=Lifecycle(self.minute_chunk, self.minute_compress_after, self.minute_retention),
+            daily=Lifecycle(self.daily_chunk, self.daily_compress_after, self.daily_retention),
+            tick=Lifecycle(self.tick_chunk, self.tick_compress_after, self.tick_retention),
+            tick_partitions=self.tick_partitions,
+        )
 
     @property
     def home_path(self) -> Path:
@@ -70,7 +166,8 @@ def settings() -> Settings:
         return Settings()
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        name = ENV_PREFIX + ".".join(str(part) for part in first["loc"]).upper()
-        raise ConfigError(
-            f"{name}: {first['msg']}, found {first['input']!r}; correct it in the environment or in .env"
-        ) from None
+        name = ENV_PREFIX + ".".join(str(part) for part in first["loc"][:1]).upper()
+        # Messages of our own validators say what was found.
+        own = first["type"] == "value_error"
+        said = first["msg"].removeprefix("Value error, ") if own else f"{first['msg']}, found {first['input']!r}"
+        raise ConfigError(f"{name}: {said}; correct it in the environment or in .env") from None

@@ -3,31 +3,29 @@
 import csv
 import io
 import json
-import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import psycopg
 import pytest
 from psycopg import sql
-from sqlalchemy import URL, Engine, text
+from sqlalchemy import Engine, text
 
 from tests.conftest import Demo, tickstock
 from tests.end_to_end.commands import environment, free_port, start
 from tests.storage.servers import is_locked, wait_until
-from tickstock_assets.storage import embedded, migrate, placement
+from tests.storage.tcp_server import TcpServer, running_tcp_server
+from tickstock_assets.storage import embedded, migrate
 
 VERBS = [
-    ["demo"], ["ui"], ["bars"], ["coverage"], ["seed"], ["db"],
-    ["db", "status"], ["db", "migrate"], ["db", "url"], ["db", "stop"],
+    ["demo"], ["ui"], ["bars"], ["coverage"], ["health"], ["seed"], ["db"],
+    ["db", "status"], ["db", "migrate"], ["db", "url"], ["db", "stop"], ["db", "roles"], ["db", "dump"],
+    ["db", "restore"], ["export"],
 ]  # fmt: skip
 Result = subprocess.CompletedProcess[str]
 
@@ -247,7 +245,7 @@ def test_bars_as_a_table_go_to_a_file_when_one_is_named(demo: Demo, tmp_path: Pa
     [
         (["AAPL", "--start", "2001-01-02", "--end", "2001-01-01"], "--end: expected a day on or after --start 2001-01-02"),
         (["AAPL", "--start", "2020-01-01"], "AAPL: expected a symbol with stored bars in that range, found none"),
-        (["NOPE"], "NOPE: expected a symbol with stored bars in that range, found none; known symbols are AAPL, FB"),
+        (["NOPE"], "NOPE: expected a known symbol, found none of that name; known are AAPL, FB"),
         (["AAPL", "--format", "csv", "-o", "/nowhere/bars.csv"], "/nowhere/bars.csv"),
     ],
 )  # fmt: skip
@@ -342,55 +340,10 @@ def test_a_second_demo_waits_for_no_one(home: Path, tmp_path: Path) -> None:
 # A server of one's own -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class TcpServer:
-    """A PostgreSQL on the loopback network that wants passwords."""
-
-    port: int
-    password: str = "correct-horse-battery"  # a test's
-
-    def url(self, database: str = "tickstock", user: str = "admin", password: str | None = None) -> str:
-        address = URL.create("postgresql", user, password or self.password, "127.0.0.1", self.port, database)
-        return address.render_as_string(hide_password=False)
-
-    def execute(self, statement: sql.SQL | sql.Composed) -> None:
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(statement)
-
-
 @pytest.fixture(scope="module")
 def tcp_server() -> Iterator[TcpServer]:
-    server = TcpServer(free_port())
-    folder = Path(tempfile.mkdtemp(prefix="tickstock-test-"))
-    folder.chmod(0o711)
-    account = placement.server_account(folder / "data")
-    (folder / "data").mkdir()
-    password_file = folder / "password"
-    password_file.write_text(server.password)
-    if account:  # PostgreSQL refuses to run as root
-        for path in (folder / "data", password_file):
-            os.chown(path, account.uid, account.gid)
-    programs = placement.binaries(account)
-    as_account = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
-    subprocess.run(
-        [programs / "initdb", "-D", folder / "data", "--username=admin", "--auth=scram-sha-256", "--no-sync",
-         f"--pwfile={password_file}", "--encoding=UTF8", "--no-locale"],
-        check=True, capture_output=True, cwd="/", **as_account,
-    )  # fmt: skip
-    options = {"listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": "", "fsync": "off"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [programs / "postgres", "-D", folder / "data", *(f"--{name}={value}" for name, value in options.items())],
-            cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, **as_account,
-        )  # fmt: skip
-    try:
-        wait_until(lambda: "ready to accept connections" in (folder / "log").read_text())
-        server.execute(sql.SQL("CREATE DATABASE tickstock"))
+    with running_tcp_server() as server:
         yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-        shutil.rmtree(folder)
 
 
 VERBS_ON_A_SERVER = [["db", "status"], ["db", "migrate"], ["coverage"], ["bars", "AAPL"], ["seed"], ["demo"]]

@@ -3,14 +3,20 @@
 import json
 import threading
 from datetime import date
+from decimal import Decimal
 
+import numpy as np
 import pandas as pd
 import psycopg
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 
+from tickstock_assets.domain.errors import ContractError
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.storage import bulk
 from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
 
 
@@ -148,12 +154,12 @@ def test_an_arrow_table_is_as_good_as_a_frame(connection: Connection) -> None:
 
 
 def test_a_key_that_stands_twice_in_the_frame_is_refused(connection: Connection) -> None:
-    with pytest.raises(psycopg.errors.UniqueViolation):
-        merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), ("2024-01-02", 11.0)))
+    with pytest.raises(ContractError, match=r"key \(symbol, date\) once, found AAPL, 2024-01-02 00:00:00 twice"):
+        merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0), ("2024-01-03", 10.0), ("2024-01-02", 11.0)))
 
 
 def test_an_unknown_column_is_refused_by_name(connection: Connection) -> None:
-    with pytest.raises(ValueError, match="colour"):
+    with pytest.raises(ContractError, match="colour"):
         merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0)).assign(colour="red"))
 
 
@@ -181,3 +187,78 @@ def test_two_writers_of_the_same_new_bars_leave_each_bar_once(database: Engine) 
         writer.join()
     assert sum(counts.inserted for counts in results) == len(frame)
     assert sum(counts.unchanged for counts in results) == 14 * len(frame)
+
+
+def test_a_key_that_is_incomplete_is_refused(connection: Connection) -> None:
+    frame = bars(("2024-01-02", 10.0), ("2024-01-03", 10.0))
+    frame.loc[1, "date"] = pd.NaT
+    with pytest.raises(ContractError, match="in every row, found a row without"):
+        merge(connection, "ohlcv_daily", frame)
+
+
+def test_rows_in_any_order_are_each_compared_with_their_own(connection: Connection) -> None:
+    days = [(f"2024-01-{day:02d}", 10.0 + day) for day in range(1, 29)]
+    merge(connection, "ohlcv_daily", bars(*days).sample(frac=1, random_state=1))
+    shuffled = bars(*days, ("2024-02-01", 1.5)).sample(frac=1, random_state=2)
+    shuffled.loc[shuffled["close"] == 20.0, "volume"] = 7.0
+    for frame in (shuffled, pa.Table.from_pandas(shuffled.assign(volume=8.0), preserve_index=False)):
+        counts = merge(connection, "ohlcv_daily", frame)
+        assert counts in (MergeCounts(inserted=1, corrected=1, unchanged=27), MergeCounts(corrected=29))
+
+
+def test_decimals_are_compared_exactly_where_a_float_could_not_tell_them_apart(connection: Connection) -> None:
+    frame = bars(("2024-01-02", 10.0)).assign(volume=[Decimal("9007199254740993.00000001")])
+    merge(connection, "ohlcv_daily", frame)
+    assert merge(connection, "ohlcv_daily", frame) == MergeCounts(unchanged=1)
+    other = frame.assign(volume=[Decimal("9007199254740993.00000002")])
+    assert merge(connection, "ohlcv_daily", other) == MergeCounts(corrected=1)
+    assert str(connection.execute(text("SELECT volume FROM ohlcv_daily")).scalar_one()) == str(other["volume"][0])
+
+
+def test_a_moment_without_a_time_zone_is_refused(connection: Connection) -> None:
+    frame = features("2024-01-02")
+    frame["timestamp"] = frame["timestamp"].dt.tz_localize(None)
+    with pytest.raises(ContractError, match=r"bar_features.timestamp: .*a moment without a time zone"):
+        merge(connection, "bar_features", frame)
+
+
+def test_a_frame_of_many_batches_is_merged_as_one(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "BATCH_ROWS", 10)
+    days = [f"2024-{month:02d}-{day:02d}" for month in range(1, 5) for day in range(1, 29)]
+    frame = pd.concat([bars(*((day, 10.0) for day in days), symbol=symbol) for symbol in ("MSFT", "AAPL")])
+    assert merge(connection, "ohlcv_daily", frame) == MergeCounts(inserted=224)
+    corrected = frame.assign(volume=[1000.5] * 200 + [9.0] * 24)
+    assert merge(connection, "ohlcv_daily", corrected) == MergeCounts(unchanged=200, corrected=24)
+    derived = pd.concat([features(*days, symbol=symbol) for symbol in ("MSFT", "AAPL")])
+    merge(connection, "bar_features", derived)
+    windows = [
+        Window("AAPL", date(2024, 1, 1), date(2024, 2, 29)),
+        Window("MSFT", date(2024, 1, 1), date(2024, 12, 31)),
+    ]
+    scope = Scope(windows, "timestamp", {"timeframe": ["1d"]})
+    fewer = features(*days[::2], symbol="MSFT")
+    assert merge(connection, "bar_features", fewer, scope) == MergeCounts(unchanged=56, removed=56 + 56)
+
+
+def test_rows_of_a_symbol_that_is_not_in_scope_are_refused(connection: Connection) -> None:
+    scope = Scope([Window("AAPL", date(2024, 1, 1), date(2024, 12, 31))])
+    with pytest.raises(ContractError, match="in scope, found rows of MSFT"):
+        merge(connection, "bar_features", features("2024-01-02", symbol="MSFT"), scope)
+
+
+@given(
+    values=st.lists(
+        st.one_of(st.floats(0.00000001, 1e9), st.integers(1, 10**12).map(lambda n: n / 1e8)), min_size=1, max_size=40
+    )
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_number_merged_twice_is_unchanged_the_second_time(connection: Connection, values: list[float]) -> None:
+    connection.execute(text("DELETE FROM ohlcv_daily"))
+    days = pd.date_range("2024-01-01", periods=len(values)).as_unit("us")
+    prices = np.maximum(values, 1e-8)
+    frame = pd.DataFrame(
+        {"symbol": "AAPL", "date": days, "open": prices, "high": prices, "low": prices, "close": prices,
+         "volume": np.array(values) * 1000, "source": "sample"}
+    )  # fmt: skip
+    assert merge(connection, "ohlcv_daily", frame) == MergeCounts(inserted=len(values))
+    assert merge(connection, "ohlcv_daily", frame) == MergeCounts(unchanged=len(values))

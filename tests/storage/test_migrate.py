@@ -10,10 +10,17 @@ from tickstock_assets.storage import migrate, placement
 
 
 def schema_dump(engine: Engine) -> str:
-    """What pg_dump says of the schema, without its random markers."""
+    """What pg_dump says of the schema, without its random markers.
+
+    Nor with the schema `tier`, which a downgrade takes back and the next upgrade makes again, and with TimescaleDB's
+    own, whose chunks it numbers as it goes.
+    """
     binary = placement.binaries(None) / "pg_dump"
     address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    dump = subprocess.run([binary, "--schema-only", "--no-owner", address], capture_output=True, text=True, check=True)
+    without = ["--exclude-schema=tier", "--exclude-schema=_timescaledb*"]
+    dump = subprocess.run(
+        [binary, "--schema-only", "--no-owner", *without, address], capture_output=True, text=True, check=True
+    )
     return "\n".join(line for line in dump.stdout.splitlines() if not line.startswith(("\\", "--")))
 
 
@@ -30,6 +37,161 @@ def test_up_down_and_up_again_gives_the_identical_schema(empty_database: Engine)
     assert schema_dump(empty_database) == first
 
 
+# A row in each table of the first revision, as an existing home has them.
+ROWS_OF_0001 = """
+    INSERT INTO symbols (symbol) VALUES ('AAPL');
+    INSERT INTO sessions (exchange, session, open, close) VALUES ('XNYS', '2024-01-02', '2024-01-02 14:30Z', '2024-01-02 21:00Z');
+    INSERT INTO splits (symbol, execution_date, source, split_from, split_to) VALUES ('AAPL', '2024-01-02', 'sample', 1, 4);
+    INSERT INTO dividends (symbol, ex_dividend_date, source, cash_amount) VALUES ('AAPL', '2024-01-02', 'sample', 0.24);
+    INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, source)
+        VALUES ('AAPL', '2024-01-02', 10, 11, 9, 10.12345678, 1000.5, 'sample');
+    INSERT INTO bar_features (symbol, timeframe, timestamp, spread, true_range) VALUES ('AAPL', '1d', '2024-01-02 14:30Z', 2, 2);
+    INSERT INTO patterns (symbol, timeframe, timestamp, pattern, id, family, direction, known_at)
+        VALUES ('AAPL', '1d', '2024-01-02 14:30Z', 'CDLDOJI', gen_random_uuid(), 'candlestick', 'bullish', '2024-01-02 21:00Z');
+    INSERT INTO backtest_runs VALUES (gen_random_uuid(), '{}', 'c', '1', '2024-01-02 21:00Z', 'd', 'sample',
+                                      '2024-02-01 10:00Z', '2024-02-01 10:01Z');
+    INSERT INTO backtest_results (run, scope, timeframe, strategy_name, pattern, start_date, end_date, patterns_detected,
+                                  signals, winning, losing, roi, max_drawdown, look_ahead_bias_check)
+        SELECT id, 'portfolio', '1d', 'CDLDOJI', 'CDLDOJI', '2024-01-02', '2024-01-02', 1, 1, 1, 0, 0.1, 0, true
+        FROM backtest_runs;
+    INSERT INTO backtest_trades (run, trade_number, symbol, pattern, direction, detected_at, entry_time, entry_price,
+                                 exit_time, exit_price, quantity, costs, dividends, pnl, exit_reason)
+        SELECT id, 1, 'AAPL', 'CDLDOJI', 'LONG', '2024-01-02 14:30Z', '2024-01-03 14:30Z', 10, '2024-01-04 21:00Z', 11,
+               1, 0, 0, 1, 'time' FROM backtest_runs;
+    INSERT INTO load_ledger (id, provider, dataset, symbol, window_start, window_end, source_version, status, error,
+                             started_at, finished_at)
+        VALUES (gen_random_uuid(), 'sample', 'daily_bars', 'AAPL', '2024-01-02', '2024-01-02', '1', 'failed', 'timeout',
+                '2024-02-01 09:00Z', '2024-02-01 09:01Z');
+    INSERT INTO quarantined_bars (id, symbol, rule, reason, source, dataset, source_version, row)
+        VALUES (gen_random_uuid(), 'AAPL', 'r', 'why', 'sample', 'daily_bars', '1', '{}');
+"""
+# And one in each table that came later, with the columns that older tables got.
+ROWS_SINCE = """
+    INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, source)
+        VALUES ('AAPL', '2024-01-02 14:30Z', 10, 11, 9, 10, 1, 'polygon');
+    INSERT INTO ticks (symbol, timestamp, price, quantity, source) VALUES ('AAPL', '2024-01-02 14:30Z', 10, 1, 'polygon');
+    INSERT INTO bar_revisions VALUES ('AAPL', '1d', '2024-01-02 14:30Z', '2024-02-02 10:00Z', '2024-01-02', 10, 11, 9, 10, 1,
+                                      NULL, NULL, NULL, 'XNYS', 'sample', '2024-02-01 10:00Z');
+"""
+ROWS_SINCE_0003 = """
+    INSERT INTO trading_ranges (id, symbol, timeframe, start_time, end_time, known_at, duration_bars, creek_level,
+                                ice_level, range_width, strength_score)
+        VALUES (gen_random_uuid(), 'AAPL', '1d', '2023-10-02', '2024-01-02', '2024-01-02', 60, 12, 10, 2, 80);
+    INSERT INTO patterns (symbol, timeframe, timestamp, pattern, id, family, direction, known_at, trading_range_id,
+                          trading_range_version)
+        SELECT symbol, timeframe, end_time, 'SPRING', gen_random_uuid(), 'wyckoff', 'bullish', '2024-01-03', id, version
+        FROM trading_ranges;
+    INSERT INTO campaigns (id, symbol, timeframe, trading_range_id, trading_range_version, started_at)
+        SELECT gen_random_uuid(), 'AAPL', '1d', id, version, '2024-01-02' FROM trading_ranges;
+    INSERT INTO signals (id, symbol, timeframe, pattern_timestamp, pattern, variant, signal_type, strategy_name, generated_at,
+                         entry_price, r_multiple, campaign_id)
+        SELECT gen_random_uuid(), p.symbol, p.timeframe, p.timestamp, p.pattern, p.variant, 'LONG', 'CDLDOJI', p.known_at,
+               10, 3, c.id
+        FROM patterns p, campaigns c;
+    INSERT INTO audit_trail (event_type, entity_type, entity_id, action) VALUES ('load', 'ohlcv_daily', 'AAPL', 'merge');
+    UPDATE quarantined_bars SET released_at = '2024-02-02', released_by = 'ada', release_reason = 'checked';
+"""
+TABLES_OF_0001 = [
+    "symbols", "sessions", "splits", "dividends", "ohlcv_daily", "bar_features", "patterns", "backtest_runs",
+    "backtest_results", "backtest_trades", "load_ledger", "quarantined_bars",
+]  # fmt: skip
+
+
+def run(engine: Engine, script: str) -> None:
+    with engine.begin() as connection:
+        connection.connection.cursor().execute(script)
+
+
+def columns_of(engine: Engine) -> dict[str, list[str]]:
+    with engine.connect() as connection:
+        return {
+            table: list(
+                connection.execute(
+                    text(
+                        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public' "
+                        "AND table_name = :table ORDER BY ordinal_position"
+                    ),
+                    {"table": table},
+                ).scalars()
+            )
+            for table in TABLES_OF_0001
+        }
+
+
+def values(engine: Engine, columns: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Every row of the tables, in these columns, as text."""
+    with engine.connect() as connection:
+        return {
+            table: [
+                str(row) for row in connection.execute(text(f"SELECT {', '.join(map(quoted, names))} FROM {table}"))
+            ]
+            for table, names in columns.items()
+        }
+
+
+def quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def test_every_single_step_up_down_and_up_again_gives_the_identical_schema(empty_database: Engine) -> None:
+    for revision, before in (("0001", "base"), ("0002", "0001"), ("0003", "0002")):
+        below = schema_dump(empty_database) if before != "base" else None
+        migrate.upgrade(empty_database, revision)
+        first = schema_dump(empty_database)
+        migrate.downgrade(empty_database, before)
+        if below is not None:
+            assert schema_dump(empty_database) == below, f"{revision} down"
+        migrate.upgrade(empty_database, revision)
+        assert schema_dump(empty_database) == first, f"{revision} up again"
+    assert revision == migrate.latest_revision()
+
+
+def test_an_existing_home_is_upgraded_in_place_and_back_with_every_row_as_it_was(empty_database: Engine) -> None:
+    migrate.upgrade(empty_database, "0001")
+    run(empty_database, ROWS_OF_0001)
+    old_schema, columns = schema_dump(empty_database), columns_of(empty_database)
+    rows = values(empty_database, columns)
+    assert all(len(held) == 1 for held in rows.values())
+
+    migrate.upgrade(empty_database)
+    assert values(empty_database, columns) == rows
+    new_schema = schema_dump(empty_database)
+    run(empty_database, ROWS_SINCE + ROWS_SINCE_0003)
+
+    migrate.downgrade(empty_database, "0001")
+    assert schema_dump(empty_database) == old_schema
+    with empty_database.begin() as connection:
+        # What was found since stays, but the range it belonged to has gone.
+        found = connection.execute(text("DELETE FROM patterns WHERE pattern = 'SPRING' RETURNING trading_range_id"))
+        assert found.all() == [(None,)]
+    assert values(empty_database, columns) == rows
+    migrate.upgrade(empty_database)
+    assert values(empty_database, columns) == rows
+    assert schema_dump(empty_database) == new_schema
+
+
+def test_rows_of_an_existing_home_keep_the_moment_at_which_they_were_written(empty_database: Engine) -> None:
+    migrate.upgrade(empty_database, "0001")
+    run(empty_database, ROWS_OF_0001)
+    migrate.upgrade(empty_database)
+    with empty_database.connect() as connection:
+        stamps = {
+            table: connection.execute(text(f"SELECT created_at::text FROM {table}")).scalar_one()
+            for table in ("backtest_runs", "backtest_results", "backtest_trades", "load_ledger")
+        }
+        assert stamps == {
+            "backtest_runs": "2024-02-01 10:01:00+00",
+            "backtest_results": "2024-02-01 10:01:00+00",
+            "backtest_trades": "2024-02-01 10:01:00+00",
+            "load_ledger": "2024-02-01 09:00:00+00",
+        }
+        assert (
+            connection.execute(text("SELECT updated_at::text FROM load_ledger")).scalar_one()
+            == "2024-02-01 09:01:00+00"
+        )
+        assert connection.execute(text("SELECT created_at = quarantined_at FROM quarantined_bars")).scalar_one()
+
+
 def test_upgrading_twice_changes_nothing(database: Engine) -> None:
     before = schema_dump(database)
     migrate.upgrade(database)
@@ -38,13 +200,14 @@ def test_upgrading_twice_changes_nothing(database: Engine) -> None:
         assert migrate.current_revision(connection) == migrate.latest_revision()
 
 
-def test_every_table_and_column_has_a_comment(database: Engine) -> None:
+def test_every_table_view_and_column_has_a_comment(database: Engine) -> None:
     with database.connect() as connection:
         missing = connection.execute(
             text("""
                 SELECT c.relname || coalesce('.' || a.attname, '') FROM pg_class c
                 LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-                WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> 'schema_revision'
+                WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v')
+                  AND c.relname <> 'schema_revision'
                   AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid) IS NULL)
             """)
         ).scalars()

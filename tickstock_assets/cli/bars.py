@@ -1,15 +1,16 @@
 """`tickstock bars` and `tickstock coverage`: what is stored."""
 
 import sys
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, Any, TextIO
 
 import rich.box
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.core import TyperCommand
 
 from tickstock_assets.cli.app import JsonOption, app, console, print_json
 from tickstock_assets.domain.errors import ConfigError
@@ -17,7 +18,7 @@ from tickstock_assets.domain.errors import ConfigError
 COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume", "source"]
 MISSING_SHOWN = 5
 TABLE_WIDTH = 120  # where there is no terminal to fill
-FIRST_DAY, LAST_DAY = date(1, 1, 1), date(9999, 12, 30)
+LAST_DAY, ONE_DAY = date(9999, 12, 30), timedelta(days=1)
 
 
 class Format(StrEnum):
@@ -29,37 +30,73 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-@app.command()
+class Adjusted(StrEnum):
+    """What bars are adjusted for."""
+
+    NONE = "none"
+    SPLITS = "splits"
+    ALL = "all"
+
+
+class AdjustedMayStandAlone(TyperCommand):
+    """A command whose `--adjusted`, with none of its values after it, means splits."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare option its value."""
+        kinds = {kind.value for kind in Adjusted}
+        following = [*args[1:], ""]
+        given = [
+            f"--adjusted={Adjusted.SPLITS.value}" if name == "--adjusted" and after not in kinds else name
+            for name, after in zip(args, following, strict=True)
+        ]
+        return super().parse_args(ctx, given)
+
+
+@app.command(cls=AdjustedMayStandAlone)
 def bars(
     symbol: Annotated[str, typer.Argument(help="A symbol, such as AAPL.")],
     *,
-    start: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First session.")] = None,
-    end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last session.")] = None,
+    timeframe: Annotated[
+        str, typer.Option(help="1m, 5m, 15m, 1h or 1d, or what people type for them: minute, 60min, hourly, daily.")
+    ] = "1d",
+    start: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First session, or day in UTC.")] = None,
+    end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last session, or day in UTC.")] = None,
     adjusted: Annotated[
-        bool, typer.Option("--adjusted", help="Adjust prices and volume for splits, to the last bar's shares.")
-    ] = False,
+        Adjusted,
+        typer.Option(
+            help="Adjust to the last bar's shares: prices and volume for splits, prices for dividends besides with all; "
+            "--adjusted alone means splits."
+        ),
+    ] = Adjusted.NONE,
+    as_of: Annotated[
+        str | None, typer.Option(help="What was known at this moment, such as 2024-07-03T16:00; UTC unless it says.")
+    ] = None,
     output_format: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of standard output.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the stored daily bars of a symbol, as traded unless --adjusted."""
-    from tickstock_assets.cli.database import engine
-    from tickstock_assets.domain.adjustments import split_adjust
-    from tickstock_assets.domain.windows import Window
-    from tickstock_assets.storage import bars as stored
+    """Show the stored bars of a symbol, as traded unless --adjusted."""
+    from tickstock_assets.cli.database import reader
+    from tickstock_assets.domain.timeframes import timeframe as timeframe_of
 
-    first, last = start.date() if start else FIRST_DAY, end.date() if end else LAST_DAY
-    if last < first:
+    first, last = start.date() if start else None, end.date() if end else None
+    if first and last and last < first:
         raise ConfigError(f"--end: expected a day on or after --start {first}, found {last}")
-    with engine().connect() as connection:
-        # Adjustment is to the last bar that is stored, so the window is cut afterwards.
-        frame = stored.daily_bars(connection, [Window(symbol, first, last)])
+    chosen = timeframe_of(timeframe)
+    with reader() as bars_of:
+        frame = bars_of.bars_frame(
+            [symbol],
+            chosen,
+            first,
+            # The reader's end is the first day that is not wanted any more.
+            None if last is None or last >= LAST_DAY else last + ONE_DAY,
+            as_of=_moment(as_of),
+            adjusted=adjusted.value,
+            columns=COLUMNS[2:],
+        )
         if frame.empty:
-            raise ConfigError(_nothing_stored(symbol, stored.symbols(connection)["symbol"].tolist()))
-        if adjusted:
-            whole = stored.daily_bars(connection, [Window(symbol, FIRST_DAY, LAST_DAY)])
-            frame = split_adjust(whole, stored.splits(connection)).loc[lambda rows: rows["date"].isin(frame["date"])]
-    _write(frame[COLUMNS].reset_index(drop=True), Format.JSON if as_json else output_format, output)
+            raise ConfigError(_nothing_stored(symbol, bars_of.symbols()))
+    _write(frame, Format.JSON if as_json else output_format, output)
 
 
 @app.command()
@@ -110,6 +147,16 @@ def coverage(
     console.print(table)
 
 
+def _moment(as_of: str | None) -> datetime | None:
+    if as_of is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(as_of)
+    except ValueError:
+        raise ConfigError(f"--as-of: expected a moment such as 2024-07-03T16:00, found {as_of!r}") from None
+    return moment if moment.utcoffset() is not None else moment.replace(tzinfo=UTC)
+
+
 def _nothing_stored(symbol: str, known: list[str]) -> str:
     return f"{symbol}: expected a symbol with stored bars in that range, found none; " + (
         f"known symbols are {', '.join(known[:20])}" if known else "`tickstock demo` loads the sample data"
@@ -133,7 +180,10 @@ def _write_to(file: TextIO, frame: "pd.DataFrame", output_format: Format) -> Non
     if output_format is Format.PARQUET:
         frame.to_parquet(file.buffer, index=False)
         return
-    days = frame.assign(date=frame["date"].dt.strftime("%Y-%m-%d"))
+    if "date" in frame:
+        days = frame.assign(date=frame["date"].dt.strftime("%Y-%m-%d"))
+    else:
+        days = frame.assign(timestamp=frame["timestamp"].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     if output_format is Format.CSV:
         file.write(days.to_csv(index=False))
     elif output_format is Format.JSON:
@@ -143,7 +193,7 @@ def _write_to(file: TextIO, frame: "pd.DataFrame", output_format: Format) -> Non
 
 
 def _table(days: "pd.DataFrame") -> Table:  # type: ignore[name-defined] # noqa: F821
-    table = Table(*COLUMNS[:2])
+    table = Table(*days.columns[:2])
     for name in COLUMNS[2:7]:
         table.add_column(name, justify="right")
     table.add_column("source")

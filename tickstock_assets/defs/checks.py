@@ -10,7 +10,7 @@ import pandas as pd
 from pandera.pandas import DataFrameSchema
 from sqlalchemy import Connection, text
 
-from tickstock_assets.defs.assets import backtests, bars, features, patterns, raw, reference
+from tickstock_assets.defs.assets import backtests, bars, features, operations, patterns, raw, reference
 from tickstock_assets.defs.assets.backtests import last_backtest
 from tickstock_assets.defs.loading import verify_landed
 from tickstock_assets.defs.partitions import windows_of_run
@@ -153,6 +153,21 @@ def backtest_metrics_add_up(context: dg.AssetCheckExecutionContext, database: Da
     return _verdict(results[off], len(results))
 
 
+@dg.asset_check(asset=operations.database)
+def database_features_on() -> dg.AssetCheckResult:
+    """Nothing that TimescaleDB could do here is off, and policies are as the settings say; see docs/tiers.md."""
+    warnings = operations.tier_of_database().warnings
+    metadata: dict[str, dg.MetadataValue] = {"features_off": dg.MetadataValue.int(len(warnings))}
+    if warnings:
+        metadata["off"] = rows_as_table(pd.DataFrame([vars(warning) for warning in warnings]))
+    return dg.AssetCheckResult(
+        passed=not warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(str(warning) for warning in warnings) or "everything is on",
+        metadata=metadata,
+    )
+
+
 def _daily_bars_contract(connection: Connection) -> DataFrameSchema:
     return schemas.daily_bars(_sessions(connection)["session"])
 
@@ -194,4 +209,5 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = [
         lambda _: schemas.BACKTEST_RESULTS,
     ),
     backtest_metrics_add_up,
+    database_features_on,
 ]

@@ -12,7 +12,7 @@ from tickstock_assets.defs.partitions import key, windows_of
 from tickstock_assets.defs.resources import Database
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage import bars
-from tickstock_assets.storage.bulk import Scope, merge
+from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
 
 WARM_UP_BARS = "warm_up_bars"
 
@@ -68,9 +68,13 @@ class TableIOManager(dg.ConfigurableIOManager):
         table = TABLES[name]
         partition_keys = [str(k) for k in context.asset_partition_keys] if context.has_asset_partitions else []
         windows = windows_of(partition_keys) if context.has_asset_partitions else None
-        with self.database.begin() as connection:
+
+        def write(connection: Connection) -> tuple[MergeCounts, int]:
             counts = merge(connection, name, obj, _scope(table, obj, windows))
             total = connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one()  # noqa: S608 a key of TABLES
+            return counts, total
+
+        counts, total = self.database.in_transaction(write)
         context.add_output_metadata(
             {
                 "dagster/row_count": total,
@@ -93,8 +97,8 @@ class TableIOManager(dg.ConfigurableIOManager):
         """Return the rows of the partitions asked for, and before each window the bars that its input asks for."""
         windows = windows_of(context.asset_partition_keys) if context.has_asset_partitions else None
         warm_up_bars = int((context.definition_metadata or {}).get(WARM_UP_BARS, 0))
-        with self.database.begin() as connection:
-            return TABLES[context.asset_key.path[-1]].read(connection, windows, warm_up_bars)
+        table = TABLES[context.asset_key.path[-1]]
+        return self.database.in_transaction(lambda connection: table.read(connection, windows, warm_up_bars))
 
 
 def _scope(table: Table, frame: pd.DataFrame, windows: Sequence[Window] | None) -> Scope | None:

@@ -6,6 +6,7 @@ The unit of durability is one landed window with its ledger row: after a crash t
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,7 @@ from tickstock_assets.storage import bars as stored
 from tickstock_assets.storage import findings, landing, ledger
 from tickstock_assets.storage.bulk import MergeCounts, merge
 from tickstock_assets.storage.ledger import Source
+from tickstock_assets.storage.retry import in_transaction
 
 
 @dataclass
@@ -77,13 +79,15 @@ def land_missing(
         try:
             payload = provider.fetch_daily_bars(window)
         except ProviderError as error:
-            summary.failed[window] = str(error)
-            with engine.begin() as connection:
-                ledger.record_failed(connection, source, window, str(error), started_at)
+            summary.failed[window] = reason = str(error)
+            in_transaction(
+                engine, partial(ledger.record_failed, source=source, window=window, error=reason, started_at=started_at)
+            )
             continue
         file = landing.land(folder, provider.name, source.dataset, window, payload)
-        with engine.begin() as connection:
-            ledger.record_landed(connection, source, window, file, started_at)
+        in_transaction(
+            engine, partial(ledger.record_landed, source=source, window=window, file=file, started_at=started_at)
+        )
         summary.fetched.append(window)
         summary.rows += payload.num_rows
         on_landed(window)
@@ -124,11 +128,12 @@ def read_landed(provider: Provider, engine: Engine, folder: Path, windows: Seque
 
 def validate(provider: Provider, engine: Engine, payloads: Payloads) -> tuple[pd.DataFrame, int]:
     """Return the rows that keep the contract of daily bars, and how many others were set aside with rule and reason."""
-    with engine.begin() as connection:
+
+    def check(connection: Connection) -> tuple[pd.DataFrame, int]:
         sessions = stored.sessions(connection, DEFAULT_EXCHANGE, provider.history_start, provider.horizon())["session"]
-        valid, n_rejected = keep_valid(
-            connection, source_of(provider), payloads.frame, daily_bars(sessions), payloads.raw
-        )
+        return keep_valid(connection, source_of(provider), payloads.frame, daily_bars(sessions), payloads.raw)
+
+    valid, n_rejected = in_transaction(engine, check)
     return valid.assign(source=provider.name), n_rejected
 
 
@@ -204,11 +209,13 @@ def load_directly(provider: Provider, engine: Engine, folder: Path) -> MergeCoun
     symbols = provider.symbols()
     everything = [Window(symbol, provider.history_start, provider.horizon()) for symbol in symbols["symbol"]]
     sessions = trading_sessions(DEFAULT_EXCHANGE, provider.history_start, provider.horizon())
-    with engine.begin() as connection:
+
+    def load_reference(connection: Connection) -> None:
         known = stored.symbols(connection)["symbol"]
         merge(connection, "symbols", symbols[~symbols["symbol"].isin(known)])
         merge(connection, "sessions", sessions)
+
+    in_transaction(engine, load_reference)
     land_missing(provider, engine, folder, everything).raise_for_failures()
     valid, _ = validate(provider, engine, read_landed(provider, engine, folder, everything))
-    with engine.begin() as connection:
-        return merge(connection, "ohlcv_daily", valid)
+    return in_transaction(engine, lambda connection: merge(connection, "ohlcv_daily", valid))

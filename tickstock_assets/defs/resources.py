@@ -1,7 +1,7 @@
 """What assets are handed: the database, the landing folder and the provider, all from the settings, opened on first use."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from tickstock_assets.providers.sample import SampleProvider
 from tickstock_assets.settings import settings
 from tickstock_assets.storage.database import open_database
 from tickstock_assets.storage.ledger import Source
+from tickstock_assets.storage.pool import Limits
+from tickstock_assets.storage.retry import in_transaction
 
 
 @functools.cache
@@ -25,8 +27,10 @@ def provider() -> Provider:
 @functools.cache
 def engine() -> Engine:
     """Return this process's engine; the first call starts the embedded server where no other is set."""
-    server = settings().database_url
-    return open_database(settings().home_path, server.get_secret_value() if server else None)
+    chosen = settings()
+    server = chosen.database_url
+    limits = Limits(chosen.pool_size, chosen.pool_max, statement_timeout_seconds=chosen.statement_timeout_seconds)
+    return open_database(chosen.home_path, server.get_secret_value() if server else None, limits=limits)
 
 
 def backtest_config() -> BacktestConfig:
@@ -54,6 +58,10 @@ class Database(dg.ConfigurableResource[None]):
         """Open a transaction: committed at the end, rolled back on an error."""
         with engine().begin() as connection:
             yield connection
+
+    def in_transaction[T](self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction of its own, and all of it again when a transient error broke it."""
+        return in_transaction(engine(), work)
 
 
 class MarketData(dg.ConfigurableResource[None]):

@@ -1,7 +1,6 @@
 """The connection to PostgreSQL, embedded or a server, and what that server is capable of."""
 
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,13 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from tickstock_assets.domain.errors import ConfigError, DatabaseError
 from tickstock_assets.storage import embedded, migrate
+from tickstock_assets.storage.capability import tier
+from tickstock_assets.storage.pool import RECYCLE_SECONDS, BoundedPool, Limits, log_pool, place
 
 DATABASE = "tickstock"
 OLDEST_SUPPORTED = 15
-
-
-class Tier(StrEnum):
-    """What a server offers beyond plain PostgreSQL."""
-
-    PLAIN = "plain PostgreSQL"
-    TIMESCALE_APACHE = "TimescaleDB Apache"
-    TIMESCALE_COMMUNITY = "TimescaleDB Community"
+CONNECT_TIMEOUT_SECONDS = 5
+DEFAULT_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ def database_url(home: Path, server_url: str | None, database: str | None = None
     return url.set(drivername="postgresql", database=database or url.database or DATABASE)
 
 
-def open_engine(url: URL, application_name: str = "tickstock") -> Engine:
+def open_engine(url: URL, application_name: str = "tickstock", limits: Limits = DEFAULT_LIMITS) -> Engine:
     """Return a pooled engine of psycopg 3, in UTC, after a first connection has proved that the server will do.
 
     Raises:
@@ -80,9 +75,17 @@ def open_engine(url: URL, application_name: str = "tickstock") -> Engine:
     """
     engine = create_engine(
         url.set(drivername="postgresql+psycopg"),
+        poolclass=BoundedPool,
+        pool_size=limits.kept,
+        max_overflow=limits.most - limits.kept,
+        pool_timeout=limits.wait_seconds,
         pool_pre_ping=True,
-        pool_recycle=3600,
-        connect_args={"connect_timeout": 5, "application_name": application_name, "options": "-c timezone=UTC"},
+        pool_recycle=RECYCLE_SECONDS,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": application_name,
+            "options": f"-c timezone=UTC -c statement_timeout={limits.statement_timeout_seconds}s",
+        },
     )
     try:
         with engine.connect() as connection:
@@ -91,25 +94,28 @@ def open_engine(url: URL, application_name: str = "tickstock") -> Engine:
         raise DatabaseError(_in_one_sentence(url, error)) from None
     if major < OLDEST_SUPPORTED:
         raise DatabaseError(
-            f"{_place(url)}: expected PostgreSQL {OLDEST_SUPPORTED} or newer, found {major}; upgrade that server "
+            f"{place(url)}: expected PostgreSQL {OLDEST_SUPPORTED} or newer, found {major}; upgrade that server "
             "or unset TICKSTOCK_DATABASE_URL to use the embedded one"
         )
     return engine
 
 
-def open_database(home: Path, server_url: str | None, application_name: str = "tickstock") -> Engine:
-    """Return an engine on a database whose schema is up to date.
+def open_database(
+    home: Path, server_url: str | None, application_name: str = "tickstock", limits: Limits = DEFAULT_LIMITS
+) -> Engine:
+    """Return an engine on a database whose schema is up to date, and write its bounds to the log.
 
     The embedded database is migrated on the way; a server's is its administrator's to migrate.
 
     Raises:
         DatabaseError: see `open_engine`; or a server's schema is not at the latest revision.
     """
-    engine = open_engine(database_url(home, server_url), application_name)
+    engine = open_engine(database_url(home, server_url), application_name, limits)
     if server_url is None:
         migrate.upgrade(engine)
     else:
         migrate.require_latest(engine)
+    log_pool(engine, application_name)
     return engine
 
 
@@ -129,7 +135,7 @@ def ensure_server_database(url: URL) -> None:
         except ProgrammingError as error:
             if not isinstance(error.orig, psycopg.errors.DuplicateDatabase):
                 raise DatabaseError(
-                    f"{_place(url)}: expected a database {url.database!r} or the right to create it, found neither; "
+                    f"{place(url)}: expected a database {url.database!r} or the right to create it, found neither; "
                     f"have an administrator run CREATE DATABASE {url.database}"
                 ) from None
         finally:
@@ -144,15 +150,6 @@ def driver(connection: Connection) -> psycopg.Connection[Any]:
     return below
 
 
-def tier(connection: Connection) -> Tier:
-    """Return what the server offers in this database."""
-    installed = connection.execute(text("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")).scalar()
-    if not installed:
-        return Tier.PLAIN
-    licence = connection.execute(text("SELECT current_setting('timescaledb.license', true)")).scalar()
-    return Tier.TIMESCALE_COMMUNITY if licence == "timescale" else Tier.TIMESCALE_APACHE
-
-
 def status(engine: Engine, *, is_embedded: bool) -> Status:
     """Return what the server is and what the database holds."""
     with engine.connect() as connection:
@@ -165,7 +162,7 @@ def status(engine: Engine, *, is_embedded: bool) -> Status:
             if table != "schema_revision"
         }
         return Status(
-            server="embedded" if is_embedded else _place(engine.url),
+            server="embedded" if is_embedded else place(engine.url),
             version=connection.execute(text("SHOW server_version")).scalar_one().split()[0],
             tier=tier(connection).value,
             timescaledb=connection.execute(
@@ -176,11 +173,6 @@ def status(engine: Engine, *, is_embedded: bool) -> Status:
             size_bytes=connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one(),
             rows=rows,
         )
-
-
-def _place(url: URL) -> str:
-    host = url.host or url.query.get("host") or "localhost"
-    return f"PostgreSQL at {host}" + (f":{url.port}" if url.port else "")
 
 
 def _in_one_sentence(url: URL, error: OperationalError) -> str:
@@ -194,4 +186,4 @@ def _in_one_sentence(url: URL, error: OperationalError) -> str:
         advice = "it has no free connection; close some or raise max_connections"
     else:
         advice = f"cannot be reached ({said.rsplit('failed:', maxsplit=1)[-1].strip()}); is it running, and is the address right?"
-    return f"{_place(url)}: {advice} (TICKSTOCK_DATABASE_URL)"
+    return f"{place(url)}: {advice} (TICKSTOCK_DATABASE_URL)"

@@ -1,4 +1,7 @@
-"""The schema's revisions: which one a database has, and the way up and down. The SQL itself is in `sql/`."""
+"""The schema's revisions: which one a database has, and the way up and down. The SQL itself is in `sql/`.
+
+After every upgrade follows what the server's tier allows (storage/tiers.py); before a downgrade it is taken back.
+"""
 
 from pathlib import Path
 
@@ -10,20 +13,19 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.errors import ConfigError, DatabaseError
+from tickstock_assets.domain.lifecycle import Lifecycles
 from tickstock_assets.project_files import project_file
+from tickstock_assets.storage import roles, tiers
 
 
 def run_sql_beside(revision_file: str, direction: str) -> None:
-    """Run the `.up.sql` or `.down.sql` file beside a revision, within Alembic's transaction.
+    """Run the `.up.sql` or `.down.sql` file beside a revision, within Alembic's transaction."""
+    _run_sql(Path(revision_file).with_suffix(f".{direction}.sql"))
 
-    The driver's own cursor runs it: SQLAlchemy would read `:name` and `%` in it as parameters.
-    """
-    script = Path(revision_file).with_suffix(f".{direction}.sql").read_text(encoding="utf-8")
-    cursor = op.get_bind().connection.cursor()
-    try:
-        cursor.execute(script)
-    finally:
-        cursor.close()
+
+def run_view(name: str) -> None:
+    """Run the definition of a view, `sql/views/<name>.sql`, within Alembic's transaction."""
+    _run_sql(project_file("sql") / "views" / f"{name}.sql")
 
 
 def latest_revision() -> str:
@@ -39,15 +41,25 @@ def current_revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection, opts={"version_table": "schema_revision"}).get_current_revision()
 
 
-def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring a database up to a revision; nothing happens when it is there already."""
+def upgrade(engine: Engine, revision: str = "head", lifecycles: Lifecycles = tiers.DEFAULT) -> None:
+    """Bring a database up to a revision and to what its tier allows; nothing happens when it is there already.
+
+    Args:
+        engine: of a role that owns the tables.
+        revision: the newest unless said otherwise.
+        lifecycles: the intervals of chunks and policies on TimescaleDB.
+    """
     with engine.begin() as connection:
         _run(command.upgrade, connection, revision)
+        tiers.apply(connection, lifecycles)
+        roles.refresh_grants(connection)
+    tiers.settle(engine, lifecycles)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
     """Take a database down to a revision; `base` removes the whole schema and every row in it."""
     with engine.begin() as connection:
+        tiers.remove(connection)
         _run(command.downgrade, connection, revision)
 
 
@@ -67,6 +79,15 @@ def _config() -> Config:
     config.set_main_option("script_location", str(project_file("sql") / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config
+
+
+def _run_sql(script: Path) -> None:
+    # The driver's own cursor runs it: SQLAlchemy would read `:name` and `%` in it as parameters.
+    cursor = op.get_bind().connection.cursor()
+    try:
+        cursor.execute(script.read_text(encoding="utf-8"))
+    finally:
+        cursor.close()
 
 
 def _run(verb: object, connection: Connection, revision: str) -> None:

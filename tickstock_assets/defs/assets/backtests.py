@@ -23,8 +23,7 @@ def backtest_metrics(
         backtest_config(), ohlcv_daily, {"patterns": patterns, "splits": splits, "dividends": dividends}
     )
     report = run_backtest(to_continuous(ohlcv_daily, splits), patterns, dividends, inputs.config)
-    with database.begin() as connection:
-        run, counts = save_backtest(connection, inputs, report, started_at)
+    run, counts = database.in_transaction(lambda connection: save_backtest(connection, inputs, report, started_at))
     portfolio = report.results[report.results["scope"] == "portfolio"]
     return dg.MaterializeResult(
         metadata={

@@ -18,8 +18,7 @@ GROUP = "reference"
 @dg.asset(group_name=GROUP, kinds={"postgres"}, code_version="1")
 def symbols(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
     """The instruments that the provider has, one row each; every valid one becomes a partition."""
-    with database.begin() as connection:
-        valid, n_rejected = keep_valid_symbols(connection, market_data.provider)
+    valid, n_rejected = database.in_transaction(lambda connection: keep_valid_symbols(connection, market_data.provider))
     context.add_output_metadata({"rows_in": len(valid), "rows_quarantined": n_rejected})
     context.instance.add_dynamic_partitions(str(SYMBOLS.name), valid["symbol"].tolist())
     return valid
@@ -54,9 +53,7 @@ def _valid(
     contract: DataFrameSchema,
 ) -> pd.DataFrame:
     """Return the rows that keep the contract; the others are quarantined and counted in the metadata."""
-    with database.begin() as connection:
-        valid, n_rejected = keep_valid(
-            connection, source_of(market_data.provider, context.asset_key.path[-1]), frame, contract
-        )
+    source = source_of(market_data.provider, context.asset_key.path[-1])
+    valid, n_rejected = database.in_transaction(lambda connection: keep_valid(connection, source, frame, contract))
     context.add_output_metadata({"rows_in": len(frame), "rows_quarantined": n_rejected})
     return valid

@@ -1,0 +1,11 @@
+DROP VIEW ohlcv_bars;
+DROP TABLE bar_revisions;
+DROP TABLE ticks;
+DROP TABLE ohlcv_1h;
+DROP TABLE ohlcv_15min;
+DROP TABLE ohlcv_5min;
+DROP TABLE ohlcv_1min;
+DROP INDEX idx_sessions_open_exchange;
+ALTER TABLE dividends ALTER COLUMN recorded_at SET DEFAULT clock_timestamp();
+ALTER TABLE splits ALTER COLUMN recorded_at SET DEFAULT clock_timestamp();
+ALTER TABLE ohlcv_daily ALTER COLUMN recorded_at SET DEFAULT clock_timestamp();

@@ -1,0 +1,266 @@
+"""Dumps and restores of real databases, on every tier: nothing lost, nothing half done."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from sqlalchemy import URL, Engine, create_engine, make_url, text
+
+from tests.conftest import Demo, tickstock
+from tests.storage.servers import wait_until
+from tickstock_assets.domain.errors import ConfigError, DatabaseError
+from tickstock_assets.storage import backup, embedded
+from tickstock_assets.storage.client_programs import connection_arguments, programs_for
+from tickstock_assets.storage.database import open_engine
+from tickstock_assets.storage.restore import restore
+
+ROWS = """
+    INSERT INTO symbols (symbol, name) VALUES ('AAPL', 'Apple "the" \\ fruit'), ('O:X', NULL);
+    INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, exchange, source)
+        SELECT 'AAPL', day::date, 10.12345678, 12, 9, 11, 1000.5, 'XNYS', 'sample'
+        FROM generate_series('2019-11-01'::timestamp, '2021-02-01', '1 day') day;
+    INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, exchange, source)
+        SELECT 'O:X', moment, 10, 12, 9, 11, 5, 'XNYS', 'sample'
+        FROM generate_series('2024-01-02 14:30Z'::timestamptz, '2024-01-20', '1 hour') moment;
+    INSERT INTO audit_trail (event_type, entity_type, entity_id, action, metadata)
+        VALUES ('load', 'ohlcv_daily', 'AAPL', 'merge', '{"rows": 459}');
+"""
+
+
+def contents(engine: Engine) -> dict[str, tuple[int, str]]:
+    """Return how many rows every table has, and one checksum over all of them as text."""
+    with engine.connect() as connection:
+        return {
+            table: tuple(
+                connection.execute(
+                    text(f"SELECT count(*), md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM \"{table}\" t")
+                ).one()
+            )
+            for table in connection.execute(text(backup.OWN_TABLES)).scalars().all()
+        }  # fmt: skip
+
+
+def databases(engine: Engine) -> set[str]:
+    with engine.connect() as connection:
+        return set(connection.execute(text("SELECT datname FROM pg_database")).scalars())
+
+
+@pytest.fixture
+def filled(database: Engine) -> Engine:
+    with database.begin() as connection:
+        connection.exec_driver_sql(ROWS)
+    return database
+
+
+@pytest.fixture
+def elsewhere(server: URL) -> Iterator[URL]:
+    """A database that is not there yet."""
+    url = server.set(database=f"elsewhere_{uuid.uuid4().hex}")
+    yield url
+    admin = create_engine(server.set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)"))
+    admin.dispose()
+
+
+def test_what_is_restored_is_what_was_dumped(filled: Engine, elsewhere: URL, tmp_path: Path) -> None:
+    before = contents(filled)
+    assert before["ohlcv_daily"][0] == 459
+    made = backup.dump(filled.url, tmp_path / "market.dump")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["market.dump", "market.dump.manifest.json"]
+    assert (tmp_path / "market.dump").stat().st_mode & 0o077 == 0
+    assert made.rows["ohlcv_daily"] == 459
+    assert restore(elsewhere, tmp_path / "market.dump") == made
+    restored = open_engine(elsewhere)
+    assert contents(restored) == before
+    with restored.begin() as connection:  # and goes on working, into old chunks and new ones
+        for day in ("2019-11-30", "2025-01-02"):
+            connection.exec_driver_sql(
+                "INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, exchange, source) "
+                f"VALUES ('O:X', '{day}', 1, 1, 1, 1, 1, 'XNYS', 'sample')"
+            )
+    restored.dispose()
+    assert contents(filled) == before
+
+
+def test_a_database_with_tables_is_replaced_only_when_that_is_said(filled: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "market.dump"
+    backup.dump(filled.url, file)
+    before = contents(filled)
+    with filled.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_daily"))
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('LATER')"))
+    filled.dispose()
+    with pytest.raises(ConfigError, match=r"expected a database without tables, found .*--replace"):
+        restore(filled.url, file)
+    assert contents(filled)["ohlcv_daily"][0] == 0
+    filled.dispose()
+    there = databases(filled)
+    filled.dispose()
+    restore(filled.url, file, replace=True)
+    assert contents(filled) == before
+    assert databases(filled) == there
+
+
+def test_an_empty_database_is_restored_into_without_a_word(filled: Engine, elsewhere: URL, tmp_path: Path) -> None:
+    with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(f"CREATE DATABASE {elsewhere.database}"))
+    backup.dump(filled.url, tmp_path / "market.dump")
+    restore(elsewhere, tmp_path / "market.dump")
+    restored = open_engine(elsewhere)
+    assert contents(restored) == contents(filled)
+    restored.dispose()
+
+
+def test_a_database_in_use_is_not_taken_away(filled: Engine, tmp_path: Path) -> None:
+    backup.dump(filled.url, tmp_path / "market.dump")
+    user = open_engine(filled.url, "a notebook")
+    filled.dispose()
+    with user.connect(), pytest.raises(DatabaseError, match="expected no one to use the database, found a notebook"):
+        restore(filled.url, tmp_path / "market.dump", replace=True)
+    user.dispose()
+
+
+def test_a_restore_that_is_broken_off_leaves_the_database_as_it_was(filled: Engine, tmp_path: Path) -> None:
+    backup.dump(filled.url, tmp_path / "market.dump")
+    before, there = contents(filled), databases(filled)
+    filled.dispose()
+
+    def break_off(done: int, _: int | None) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(filled.url, tmp_path / "market.dump", replace=True, on_progress=break_off)
+    assert (contents(filled), databases(filled)) == (before, there)
+
+
+def test_a_dump_that_does_not_hold_what_its_manifest_says_is_found_out(filled: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "market.dump"
+    backup.dump(filled.url, file)
+    beside = backup.manifest_path(file)
+    said = json.loads(beside.read_text())
+    said["rows"]["ohlcv_daily"] += 1
+    beside.write_text(json.dumps(said))
+    before = contents(filled)
+    filled.dispose()
+    with pytest.raises(DatabaseError, match="other rows in ohlcv_daily; the database is as it was"):
+        restore(filled.url, file, replace=True)
+    assert contents(filled) == before
+
+
+def test_a_file_that_is_no_dump_is_refused_in_a_sentence(filled: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "market.dump"
+    with pytest.raises(ConfigError, match=r"market\.dump: expected a dump of `tickstock db dump` and its manifest"):
+        restore(filled.url, file, replace=True)
+    file.write_text("a shopping list")
+    with pytest.raises(
+        ConfigError, match="found No such file or directory; name the dump and keep both files together"
+    ):
+        restore(filled.url, file, replace=True)
+    beside = backup.manifest_path(file)
+    beside.write_text("{}")
+    with pytest.raises(ConfigError, match="expected the manifest of a dump, found something else"):
+        restore(filled.url, file, replace=True)
+    made = backup.dump(filled.url, file)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match="the file is damaged or of another dump"):
+        restore(filled.url, file, replace=True)
+    assert made.rows == {name: rows for name, (rows, _) in contents(filled).items()} | {
+        name: rows for name, rows in made.rows.items() if name not in contents(filled)
+    }
+
+
+def test_a_file_that_cannot_be_written_is_named(filled: Engine, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere/market\.dump: expected a file we can write, found No such file"):
+        backup.dump(filled.url, tmp_path / "nowhere" / "market.dump")
+    with pytest.raises(ConfigError, match="expected a file we can write, found a folder"):
+        backup.dump(filled.url, tmp_path)
+
+
+def test_a_dump_of_timescaledb_wants_a_server_that_has_it(filled: Engine, home: Path, tmp_path: Path) -> None:
+    made = backup.dump(filled.url, tmp_path / "market.dump")
+    plain = make_url(embedded.acquire(home).url("tickstock"))
+    if made.timescaledb is None:
+        restore(plain, tmp_path / "market.dump")
+    else:
+        with pytest.raises(
+            DatabaseError, match=f"expected TimescaleDB {made.timescaledb}, as the dump is from one, found none"
+        ):
+            restore(plain, tmp_path / "market.dump")
+
+
+def test_no_pg_dump_of_the_servers_version_is_a_sentence() -> None:
+    with pytest.raises(DatabaseError, match=r"expected version 99 for this server, found .*18"):
+        programs_for(99)
+    with pytest.raises(DatabaseError, match="expected version 18 for this server"):
+        programs_for(16, archive_major=18)  # whose pg_restore such a server does not understand
+
+
+def test_the_password_is_no_argument() -> None:
+    url = make_url("postgresql://me:open sesame@db.example.org:5433/market?password=again&sslmode=require")
+    shown = " ".join(connection_arguments(url))
+    assert "sesame" not in shown
+    assert "again" not in shown
+    assert all(
+        part in shown for part in ("host=db.example.org", "port=5433", "user=me", "dbname=market", "sslmode=require")
+    )
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda how: how.name)
+def test_a_dump_that_is_killed_in_the_middle_leaves_nothing(
+    filled: Engine, tmp_path: Path, how: signal.Signals
+) -> None:
+    file = tmp_path / "market.dump"
+    code = "import sys; from pathlib import Path; from sqlalchemy import make_url; from tickstock_assets.storage import backup; "
+    code += "backup.dump(make_url(sys.argv[1]), Path(sys.argv[2]))"
+    with psycopg.connect(filled.url.set(drivername="postgresql").render_as_string(hide_password=False)) as other:
+        other.execute("LOCK TABLE symbols")  # which the dump has to wait for
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, filled.url.render_as_string(hide_password=False), str(file)],
+            stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'"
+        )
+        with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as observer:
+            wait_until(lambda: observer.execute(waiting).scalar_one() > 0)
+        [child] = psutil.Process(process.pid).children()
+        assert not filled.url.password or filled.url.password not in " ".join(child.cmdline())
+        os.kill(process.pid, how)
+        process.wait()
+        other.rollback()
+    wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demos_database_moves_to_another_home(
+    demo: Demo, demo_database: Engine, home: Path, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "demo.dump")
+    said = tickstock("db", "dump", file, home=demo.home)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert " rows of " in said.stdout
+    embedded.acquire(home)
+    said = tickstock("db", "restore", file, home=home)
+    assert (said.returncode, said.stderr) == (0, "")
+    moved = open_engine(make_url(embedded.acquire(home).url("tickstock")))
+    assert contents(moved) == contents(demo_database)
+    moved.dispose()
+    said = tickstock("db", "restore", file, home=home)
+    assert said.returncode == 2
+    assert said.stderr.startswith("tickstock: tickstock: expected a database without tables")
+    assert (
+        tickstock("coverage", "AAPL", "--json", home=home).stdout
+        == tickstock("coverage", "AAPL", "--json", home=demo.home).stdout
+    )

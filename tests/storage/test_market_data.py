@@ -1,0 +1,453 @@
+"""Reading bars: what is asked for, as it was known, adjusted or as traded; and nothing else, whatever is typed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+
+from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.storage.adjusted_bars import Adjustment
+from tickstock_assets.storage.bulk import OPEN_LOADS, merge
+from tickstock_assets.storage.market_data import MarketReader
+
+DAYS = [date(2024, 7, 1), date(2024, 7, 2), date(2024, 7, 3), date(2024, 7, 5)]
+STAMP = datetime(2024, 8, 1, tzinfo=UTC)
+HOSTILE = [
+    "AAPL' OR '1'='1",
+    "'; DROP TABLE symbols; --",
+    "AAPL\\",
+    "{AAPL,MSFT}",
+    '"',
+    "$1",
+    "%s",
+    "%(x)s",
+    ":symbol",
+    "AAPL ",
+]
+
+
+def opened_at(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, 13, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def market(database: Engine) -> Engine:
+    """Daily bars of two symbols over four sessions, minute bars of one; closes count up from 100 and 200."""
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL'), ('MSFT'), ('QUIET')"))
+        for number, day in enumerate(DAYS):
+            connection.execute(
+                text("INSERT INTO sessions (exchange, session, open, close) VALUES ('XNYS', :day, :open, :close)"),
+                {"day": day, "open": opened_at(day), "close": opened_at(day) + timedelta(hours=6.5)},
+            )
+            for symbol, close in (("AAPL", 100 + number), ("MSFT", 200 + number)):
+                connection.execute(
+                    text("""
+                        INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, vwap, trades_count, source,
+                                                 recorded_at)
+                        VALUES (:symbol, :day, :close, :close + 1, :close - 1, :close, 1000.5, NULL, 7, 'sample', :stamp)
+                    """),
+                    {"symbol": symbol, "day": day, "close": close, "stamp": STAMP},
+                )
+        for minute in range(5):
+            connection.execute(
+                text("""
+                    INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, source, recorded_at)
+                    VALUES ('AAPL', :at, 10, 11, 9, 10 + :n * 0.1, 100, 'sample', :stamp)
+                """),
+                {"at": opened_at(DAYS[1]) + timedelta(minutes=minute), "n": minute, "stamp": STAMP},
+            )
+    return database
+
+
+@pytest.fixture
+def reader(market: Engine) -> Iterator[MarketReader]:
+    with MarketReader(market.url) as opened:
+        yield opened
+
+
+def closes(table: pa.Table) -> list[tuple[str, Any, float]]:
+    time = "date" if "date" in table.column_names else "timestamp"
+    return [(row["symbol"], row[time], row["close"]) for row in table.to_pylist()]
+
+
+# --- what is asked for
+
+
+def test_bars_of_several_symbols_come_in_the_order_of_symbol_and_time(reader: MarketReader) -> None:
+    expected = [("AAPL", day, 100.0 + n) for n, day in enumerate(DAYS)]
+    expected += [("MSFT", day, 200.0 + n) for n, day in enumerate(DAYS)]
+    assert closes(reader.bars(["MSFT", "AAPL"])) == expected
+    assert closes(reader.bars(None)) == expected
+
+
+def test_the_default_columns_are_float64_date32_and_text(reader: MarketReader) -> None:
+    table = reader.bars("AAPL", "daily")
+    assert table.column_names == ["symbol", "date", "open", "high", "low", "close", "volume", "vwap", "source"]
+    assert table.schema.types == [pa.string(), pa.date32(), *[pa.float64()] * 6, pa.string()]
+    assert table.slice(0, 1).to_pylist() == [
+        {
+            "symbol": "AAPL", "date": DAYS[0], "open": 100.0, "high": 101.0, "low": 99.0, "close": 100.0,
+            "volume": 1000.5, "vwap": None, "source": "sample",
+        }
+    ]  # fmt: skip
+
+
+def test_the_columns_asked_for_come_in_their_order_after_the_key(reader: MarketReader) -> None:
+    columns = ["trades_count", "session_close", "timestamp", "symbol", "recorded_at", "date"]
+    [row] = reader.bars("AAPL", start=DAYS[3], columns=columns).to_pylist()
+    assert row == {
+        "symbol": "AAPL", "date": DAYS[3], "trades_count": 7, "session_close": opened_at(DAYS[3]) + timedelta(hours=6.5),
+        "timestamp": opened_at(DAYS[3]), "recorded_at": STAMP,
+    }  # fmt: skip
+
+
+def test_the_start_is_included_and_the_end_is_not(reader: MarketReader) -> None:
+    found = reader.bars("AAPL", start=DAYS[1], end=DAYS[3])
+    assert found["date"].to_pylist() == [DAYS[1], DAYS[2]]
+
+
+def test_moments_are_compared_with_the_sessions_open(reader: MarketReader) -> None:
+    opens = opened_at(DAYS[1])
+    assert reader.bars("AAPL", start=opens, end=opened_at(DAYS[2]))["date"].to_pylist() == [DAYS[1]]
+    just_after = opens + timedelta(microseconds=1)
+    assert reader.bars("AAPL", start=just_after, end=opened_at(DAYS[2]) + timedelta(days=1))["date"].to_pylist() == [
+        DAYS[2]
+    ]
+    in_new_york = datetime(2024, 7, 2, 9, 30, tzinfo=ZoneInfo("America/New_York"))
+    assert reader.bars("AAPL", start=in_new_york)["date"].to_pylist() == DAYS[1:]
+
+
+def test_minute_bars_have_a_timestamp_and_dates_mean_midnight_utc(reader: MarketReader) -> None:
+    table = reader.bars("AAPL", "1min", DAYS[1], DAYS[2])
+    assert closes(table)[:2] == [
+        ("AAPL", opened_at(DAYS[1]), 10.0), ("AAPL", opened_at(DAYS[1]) + timedelta(minutes=1), 10.1),
+    ]  # fmt: skip
+    assert table.schema.field("timestamp").type == pa.timestamp("us", "UTC")
+    assert reader.bars("AAPL", "minute", DAYS[2]).num_rows == 0
+    assert reader.bars("AAPL", "minute", end=opened_at(DAYS[1]) + timedelta(minutes=3)).num_rows == 3
+
+
+def test_a_frame_has_naive_dates_and_timestamps_in_utc(reader: MarketReader) -> None:
+    frame = reader.bars_frame("AAPL", start=DAYS[3], columns=["timestamp", "close"])
+    assert frame["date"].tolist() == [pd.Timestamp("2024-07-05")]
+    assert frame["timestamp"].tolist() == [pd.Timestamp("2024-07-05 13:30", tz="UTC")]
+    assert frame["close"].dtype == "float64"
+
+
+def test_a_known_symbol_without_bars_gives_an_empty_table_with_all_columns(reader: MarketReader) -> None:
+    table = reader.bars("QUIET")
+    assert (table.num_rows, len(table.column_names)) == (0, 9)
+    assert reader.bars_frame("QUIET").empty
+
+
+def test_one_symbol_is_read_along_the_primary_key(market: Engine, reader: MarketReader) -> None:
+    from tickstock_assets.storage.bar_requests import bar_request
+
+    statement, parameters = bar_request("AAPL", "1d", start=DAYS[1], end=DAYS[2]).statement()
+    with market.begin() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        literal = statement.replace("$1", "'AAPL'").replace("$2", "'2024-07-02'").replace("$3", "'2024-07-03'")
+        assert len(parameters) == 3
+        plan = "\n".join(connection.execute(text(f"EXPLAIN {literal.replace('::', ' :: ')}")).scalars())
+    # One index gives the range and the order, so that nothing is sorted.
+    assert "Index" in plan
+    assert "Sort" not in plan
+
+
+# --- what is refused
+
+NAIVE = datetime(2024, 7, 2)  # noqa: DTZ001 the fault that is looked for
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"start": NAIVE}, "start: expected a datetime with a time zone, found 2024-07-02 00:00:00 without"),
+    ({"end": NAIVE}, "end: expected a datetime with a time zone"),
+    ({"as_of": NAIVE}, "as_of: expected a datetime with a time zone"),
+    ({"as_of": DAYS[0]}, "as_of: expected a datetime with a time zone, found datetime.date"),
+    ({"as_of": pd.NaT}, "as_of: expected a datetime with a time zone, found NaT"),
+    ({"start": "2024-07-02"}, "start: expected a date or a datetime with a time zone, found '2024-07-02'"),
+    ({"start": DAYS[1], "end": DAYS[1]}, "end: expected a day or moment after start 2024-07-02, found 2024-07-02"),
+    ({"start": DAYS[1], "end": opened_at(DAYS[0])}, "end: expected a day or moment after start"),
+    ({"timeframe": "2h"}, "timeframe: expected one of 1m, 5m, 15m, 1h, 1d"),
+    ({"columns": ["close", "colour"]}, "columns: expected some of symbol, date.* found 'colour'"),
+    ({"columns": ["close; DROP TABLE symbols"]}, "columns: expected some of"),
+    ({"columns": ["timestamp"], "timeframe": "1m", "adjusted": "half"}, "adjusted: expected one of none, splits, all"),
+    ({"columns": ["session_close"], "timeframe": "1m"}, "columns: expected some of symbol, timestamp, open"),
+    ({"adjusted": Adjustment("all", convention="mine")}, "convention: expected one of crsp, wiki, found 'mine'"),  # type: ignore[arg-type]
+    ({"adjusted": Adjustment("splits", up_to=STAMP)}, "up_to: expected a date"),
+    ({"symbols": []}, "symbols: expected 1 to 10,000, found 0"),
+    ({"symbols": [f"S{n}" for n in range(10_001)]}, "symbols: expected 1 to 10,000, found 10,001"),
+    ({"symbols": [7]}, "symbols: expected texts of 1 to 32 characters such as 'AAPL', found 7"),
+    ({"symbols": "A" * 33}, "symbols: expected texts of 1 to 32 characters"),
+    ({"symbols": "AAPL\0"}, "symbols: expected texts of 1 to 32 characters"),
+    ({"symbols": ["AAPL", "NOPE"]}, "NOPE: expected a known symbol, found none of that name; known are AAPL, MSFT"),
+    ({"symbols": "nope", "start": DAYS[0]}, "nope: expected a known symbol"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "said"), REFUSED, ids=lambda value: str(value)[:50])
+def test_what_cannot_be_meant_is_refused_in_a_sentence(
+    reader: MarketReader, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        reader.bars(**{"symbols": "AAPL", **arguments})
+
+
+@pytest.mark.parametrize("symbol", HOSTILE)
+def test_a_hostile_symbol_is_only_a_symbol_that_is_not_known(reader: MarketReader, market: Engine, symbol: str) -> None:
+    for arguments in ({}, {"as_of": STAMP}, {"adjusted": "all"}):
+        with pytest.raises(ConfigError, match="expected a known symbol"):
+            reader.bars([symbol, "MSFT"], **arguments)
+    with market.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM symbols")).scalar_one() == 3
+
+
+# --- as it was known
+
+
+def test_a_correction_does_not_show_before_its_moment(market: Engine, reader: MarketReader) -> None:
+    before = reader.bars("AAPL", start=DAYS[3], columns=["close"])
+    known_then = datetime.now(UTC)
+    corrected = pd.DataFrame(
+        {
+            "symbol": ["AAPL"], "date": [pd.Timestamp(DAYS[3])], "open": [150.0], "high": [151.0], "low": [149.0],
+            "close": [150.0], "volume": [1000.5], "source": ["sample"],
+        }
+    )  # fmt: skip
+    with market.begin() as connection:
+        merge(connection, "ohlcv_daily", corrected)
+    assert closes(reader.bars("AAPL", start=DAYS[3])) == [("AAPL", DAYS[3], 150.0)]
+    assert reader.bars("AAPL", start=DAYS[3], columns=["close"], as_of=known_then) == before
+    assert reader.bars("AAPL", as_of=STAMP - timedelta(microseconds=1)).num_rows == 0
+    by_moment = reader.bars("AAPL", start=opened_at(DAYS[3]), columns=["close", "timestamp"], as_of=known_then)
+    assert [row["close"] for row in by_moment.to_pylist()] == [103.0]
+
+
+def test_a_moment_that_is_not_past_is_refused(reader: MarketReader) -> None:
+    with pytest.raises(ConfigError, match="as_of: expected a moment before the server's clock"):
+        reader.bars("AAPL", as_of=datetime.now(UTC) + timedelta(hours=1))
+
+
+def test_a_moment_within_a_load_that_is_open_is_refused_until_it_has_ended(
+    market: Engine, reader: MarketReader
+) -> None:
+    frame = reader.bars_frame("AAPL").assign(close=100.5)
+    with market.connect() as connection:
+        merge(connection, "ohlcv_daily", frame)
+        began = connection.execute(
+            text("SELECT to_timestamp(objid::bigint) FROM pg_locks WHERE locktype = 'advisory' AND classid = :loads"),
+            {"loads": OPEN_LOADS},
+        ).scalar_one()
+        with pytest.raises(ConfigError, match="when the oldest load began that is still open"):
+            reader.bars("AAPL", as_of=began)
+        settled = reader.bars("AAPL", as_of=began - timedelta(seconds=1))
+        assert settled.num_rows == 4
+        connection.commit()
+    assert reader.bars("AAPL", as_of=began - timedelta(seconds=1)) == settled
+    with market.connect() as connection:
+        now = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    assert set(reader.bars("AAPL", as_of=now)["close"].to_pylist()) == {100.5}
+
+
+def test_the_load_of_another_database_does_not_matter(market: Engine, reader: MarketReader) -> None:
+    elsewhere = market.url.set(database="postgres")
+    with MarketReader(elsewhere) as other, other.pool._lent() as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_advisory_lock_shared({OPEN_LOADS}, 1)")
+        cursor.fetch_arrow_table()
+        assert reader.bars("AAPL", as_of=STAMP).num_rows == 4
+
+
+@dataclass(frozen=True)
+class Version:
+    """One value of a bar, known from a second on (counted from STAMP) until the next version's."""
+
+    close: int
+    known_from: int
+
+
+histories = st.dictionaries(
+    st.tuples(st.sampled_from(["AAPL", "MSFT"]), st.sampled_from([0, 1, 2])),
+    st.lists(
+        st.builds(Version, close=st.integers(10, 99), known_from=st.integers(0, 6)),
+        min_size=1, max_size=3, unique_by=lambda version: version.known_from,
+    ).map(lambda versions: sorted(versions, key=lambda version: version.known_from)),
+    max_size=6,
+)  # fmt: skip
+
+
+def store(database: Engine, timeframe: str, histories: dict[tuple[str, int], list[Version]]) -> None:
+    table, time, zero = (
+        ("ohlcv_daily", "date", DAYS[0]) if timeframe == "1d" else ("ohlcv_1min", "timestamp", opened_at(DAYS[0]))
+    )
+    step = timedelta(days=1) if timeframe == "1d" else timedelta(minutes=1)
+    with database.begin() as connection:
+        connection.execute(text(f"DELETE FROM {table}"))
+        connection.execute(text("DELETE FROM bar_revisions"))
+        for (symbol, number), versions in histories.items():
+            moment = zero + step * number
+            stamps = [STAMP + timedelta(seconds=version.known_from) for version in versions]
+            for place, version in enumerate(versions):
+                values = {
+                    "symbol": symbol, "time": moment, "close": version.close, "stamp": stamps[place],
+                    "start": opened_at(moment) if timeframe == "1d" else moment, "timeframe": timeframe,
+                    "session": moment if timeframe == "1d" else None,
+                }  # fmt: skip
+                if place == len(versions) - 1:
+                    connection.execute(
+                        text(f"""
+                            INSERT INTO {table} (symbol, {time}, open, high, low, close, volume, source, recorded_at)
+                            VALUES (:symbol, :time, :close, :close, :close, :close, 1, 'sample', :stamp)
+                        """),
+                        values,
+                    )
+                    continue
+                connection.execute(
+                    text("""
+                        INSERT INTO bar_revisions (symbol, timeframe, timestamp, session, superseded_at, open, high, low,
+                                                   close, volume, exchange, source, recorded_at)
+                        VALUES (:symbol, :timeframe, :start, :session, :superseded, :close, :close, :close, :close, 1,
+                                'XNYS', 'sample', :stamp)
+                    """),
+                    {**values, "superseded": stamps[place + 1]},
+                )
+
+
+@pytest.mark.parametrize("timeframe", ["1d", "1m"])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(histories=histories)
+def test_what_was_known_at_any_moment_is_the_last_version_known_by_then(
+    market: Engine, reader: MarketReader, timeframe: str, histories: dict[tuple[str, int], list[Version]]
+) -> None:
+    store(market, timeframe, histories)
+    zero = DAYS[0] if timeframe == "1d" else opened_at(DAYS[0])
+    step = timedelta(days=1) if timeframe == "1d" else timedelta(minutes=1)
+    for second in range(-1, 8):
+        expected = []
+        for (symbol, number), versions in sorted(histories.items()):
+            known = [version for version in versions if version.known_from <= second]
+            if known:
+                expected.append((symbol, zero + step * number, float(known[-1].close)))
+        found = reader.bars(["AAPL", "MSFT"], timeframe, as_of=STAMP + timedelta(seconds=second))
+        assert closes(found) == expected
+
+
+# --- adjusted
+
+
+@pytest.fixture
+def split_and_paid(market: Engine) -> Engine:
+    """Two for one on the third session; 1.00 paid on the last one, whose close before is 102. Both known a day later."""
+    with market.begin() as connection:
+        connection.execute(
+            text("INSERT INTO splits VALUES ('AAPL', :day, 'sample', 1, 2, :stamp)"),
+            {"day": DAYS[2], "stamp": STAMP + timedelta(days=1)},
+        )
+        connection.execute(
+            text("""
+                INSERT INTO dividends (symbol, ex_dividend_date, source, cash_amount, recorded_at)
+                VALUES ('AAPL', :day, 'sample', 1.02, :stamp), ('AAPL', :day, 'synthetic', 50, :stamp)
+            """),
+            {"day": DAYS[3], "stamp": STAMP + timedelta(days=1)},
+        )
+    return market
+
+
+def test_splits_change_prices_and_volume_before_them(split_and_paid: Engine, reader: MarketReader) -> None:
+    table = reader.bars("AAPL", adjusted="splits", columns=["volume", "close", "trades_count", "vwap"])
+    assert table.column_names == ["symbol", "date", "volume", "close", "trades_count", "vwap"]
+    # Two shares for one: half the price and twice the shares of the two sessions before.
+    assert table["close"].to_pylist() == [50.0, 50.5, 102.0, 103.0]
+    assert table["volume"].to_pylist() == [2001.0, 2001.0, 1000.5, 1000.5]
+    assert table["trades_count"].to_pylist() == [7] * 4
+    assert table["vwap"].to_pylist() == [None] * 4
+    assert reader.bars("MSFT", adjusted="splits") == reader.bars("MSFT")
+
+
+def test_dividends_change_prices_only_by_the_source_that_ranks_first(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    table = reader.bars(["AAPL", "MSFT"], adjusted="all", columns=["close", "volume"])
+    # 1.02 is a hundredth of the close before, so prices before are 0.99 of what they are without.
+    assert table["close"].to_pylist()[:4] == pytest.approx([49.5, 49.995, 100.98, 103.0], rel=1e-12)
+    assert table["close"].to_pylist()[4:] == [200.0, 201.0, 202.0, 203.0]
+    assert table["volume"].to_pylist()[:4] == [2001.0, 2001.0, 1000.5, 1000.5]
+    wiki = reader.bars("AAPL", adjusted=Adjustment("all", convention="wiki"), columns=["close"])
+    assert wiki["close"].to_pylist()[2] == pytest.approx(102 / (1 + 1.02 / 103), rel=1e-12)
+
+
+def test_the_basis_is_the_last_stored_bar_whatever_part_is_read(split_and_paid: Engine, reader: MarketReader) -> None:
+    whole = reader.bars("AAPL", adjusted="all")
+    assert reader.bars("AAPL", start=DAYS[1], end=DAYS[2], adjusted="all") == whole.slice(1, 1)
+
+
+def test_later_events_than_the_day_are_ignored(split_and_paid: Engine, reader: MarketReader) -> None:
+    as_traded = reader.bars("AAPL", columns=["close"])
+    assert reader.bars("AAPL", adjusted=Adjustment("all", up_to=DAYS[1]), columns=["close"]) == as_traded
+    split_only = reader.bars("AAPL", adjusted=Adjustment("all", up_to=DAYS[2]), columns=["close"])
+    assert split_only["close"].to_pylist() == [50.0, 50.5, 102.0, 103.0]
+
+
+def test_events_that_were_not_known_yet_are_ignored(split_and_paid: Engine, reader: MarketReader) -> None:
+    as_traded = reader.bars("AAPL")
+    assert reader.bars("AAPL", adjusted="all", as_of=STAMP + timedelta(hours=1)) == as_traded
+    assert reader.bars("AAPL", adjusted="all", as_of=STAMP + timedelta(days=1)) == reader.bars("AAPL", adjusted="all")
+
+
+def test_the_basis_is_the_last_bar_that_was_known(split_and_paid: Engine, reader: MarketReader) -> None:
+    with split_and_paid.begin() as connection:
+        connection.execute(
+            text("UPDATE ohlcv_daily SET recorded_at = :late WHERE date >= :day"),
+            {"late": STAMP + timedelta(days=9), "day": DAYS[2]},
+        )
+    # The split is announced, but the last bar there is comes before it.
+    found = reader.bars("AAPL", adjusted="splits", as_of=STAMP + timedelta(days=2), columns=["close"])
+    assert found["close"].to_pylist() == [100.0, 101.0]
+
+
+def test_bars_before_the_open_and_after_the_close_belong_to_their_own_session(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    before_the_split, after_it = opened_at(DAYS[1]), opened_at(DAYS[2])
+    minutes = {
+        before_the_split - timedelta(hours=5): 50.0,  # early in the morning
+        before_the_split + timedelta(hours=6): 50.0,
+        # In the evening of New York it is the next day already in UTC.
+        after_it - timedelta(hours=13, minutes=10): 50.0,
+        after_it - timedelta(hours=5): 100.0,
+        after_it: 100.0,
+    }
+    with split_and_paid.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_1min"))
+        for at in minutes:
+            connection.execute(
+                text("""
+                    INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, source)
+                    VALUES ('AAPL', :at, 100, 100, 100, 100, 10, 'sample')
+                """),
+                {"at": at},
+            )
+    table = reader.bars("AAPL", "1m", adjusted="splits", columns=["close"])
+    assert table.column_names == ["symbol", "timestamp", "close"]
+    assert dict(zip(table["timestamp"].to_pylist(), table["close"].to_pylist(), strict=True)) == minutes
+
+
+def test_minutes_of_an_exchange_without_sessions_are_not_adjusted_by_a_guess(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    with split_and_paid.begin() as connection:
+        connection.execute(text("UPDATE ohlcv_1min SET exchange = 'XLON'"))
+    with pytest.raises(ConfigError, match="XLON: expected the sessions around every bar that is to be adjusted"):
+        reader.bars("AAPL", "1m", adjusted="splits")
+
+
+def test_no_adjustment_is_the_bars_as_traded(split_and_paid: Engine, reader: MarketReader) -> None:
+    assert reader.bars("AAPL", adjusted="none") == reader.bars("AAPL") == reader.bars("AAPL", adjusted=None)

@@ -1,0 +1,97 @@
+"""The engine's bounds, on real connections."""
+
+import contextlib
+import logging
+import uuid
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from tickstock_assets.domain.errors import DatabaseError
+from tickstock_assets.storage.database import open_engine
+from tickstock_assets.storage.pool import MAINTENANCE, Limits, PoolUse, log_pool, pool_use
+
+CONNECTIONS = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
+
+
+def test_twenty_connections_are_lent_out_and_the_next_one_is_refused_in_a_sentence(empty_database: Engine) -> None:
+    name = f"pool {uuid.uuid4().hex}"
+    engine = open_engine(empty_database.url, name, Limits(wait_seconds=0.2))
+    with contextlib.ExitStack() as lent, empty_database.connect() as observer:
+        sessions = {
+            lent.enter_context(engine.connect()).execute(text("SELECT pg_backend_pid()")).scalar_one()
+            for _ in range(20)
+        }
+        assert len(sessions) == 20
+        assert observer.execute(CONNECTIONS, {"name": name}).scalar_one() == 20
+        assert pool_use(engine) == PoolUse(size=5, in_use=20, max=20)
+        with pytest.raises(DatabaseError) as refused:
+            engine.connect()
+        assert str(refused.value) == (
+            "Connections: expected one of this process's 20 to be free within 0.2 s, found all in use; "
+            "let some of its work end, or raise TICKSTOCK_POOL_MAX"
+        )
+    with engine.connect() as connection:  # one that came back
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+        assert pool_use(engine) == PoolUse(size=5, in_use=1, max=20)
+        assert connection.execute(CONNECTIONS, {"name": name}).scalar_one() == 5
+    engine.dispose()
+
+
+def test_a_session_is_in_utc_with_a_bound_on_its_statements_and_a_name(empty_database: Engine) -> None:
+    engine = open_engine(empty_database.url, "a notebook")
+    with engine.connect() as connection:
+        said = [
+            connection.execute(text(f"SHOW {name}")).scalar_one()
+            for name in ("timezone", "statement_timeout", "application_name")
+        ]
+    engine.dispose()
+    assert said == ["UTC", "10min", "a notebook"]
+
+
+def test_a_statement_that_takes_too_long_is_given_up_by_the_server(empty_database: Engine) -> None:
+    engine = open_engine(empty_database.url, limits=Limits(statement_timeout_seconds=1))
+    with engine.connect() as connection, pytest.raises(OperationalError, match="statement timeout"):
+        connection.execute(text("SELECT pg_sleep(60)"))
+    engine.dispose()
+
+
+def test_maintenance_has_no_bound_on_its_statements(empty_database: Engine) -> None:
+    engine = open_engine(empty_database.url, limits=MAINTENANCE)
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "0"
+    engine.dispose()
+
+
+def test_a_connection_that_died_in_the_pool_is_replaced_unseen(empty_database: Engine) -> None:
+    engine = open_engine(empty_database.url)
+    with engine.connect() as connection:
+        dead = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    with empty_database.connect() as other:
+        assert other.execute(text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": dead}).scalar_one()
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != dead
+    engine.dispose()
+
+
+def test_a_connection_is_given_up_after_an_hour(empty_database: Engine) -> None:
+    engine = open_engine(empty_database.url)
+    with engine.connect() as connection:
+        old = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        record = connection.connection._connection_record  # type: ignore[attr-defined]
+    record.starttime -= 3601
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != old
+    engine.dispose()
+
+
+def test_the_bounds_are_logged_without_the_password(empty_database: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    engine = open_engine(empty_database.url.set(password="open-sesame"), limits=Limits(kept=2, most=3, wait_seconds=4))
+    with caplog.at_level(logging.INFO, "tickstock_assets"):
+        log_pool(engine, "tickstock")
+    engine.dispose()
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("Connections to PostgreSQL at ")
+    assert line.endswith(" as 'tickstock': 2 kept, 3 at most, 4 s wait for a free one, recycled after 3600 s")
+    assert "open-sesame" not in line

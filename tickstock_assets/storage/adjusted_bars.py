@@ -1,0 +1,195 @@
+"""Bars adjusted for splits and dividends when they are read, by what was known at the moment that is asked for.
+
+Elsewhere: the arithmetic (domain/adjustments.py), reading bars as traded (market_data.py).
+"""
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from tickstock_assets.domain.adjustments import CONVENTIONS, Convention, adjust
+from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.storage.arrow import ArrowPool
+from tickstock_assets.storage.bar_requests import PRICES, BarRequest
+
+type Floats = npt.NDArray[np.float64]
+type Kind = Literal["none", "splits", "all"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
+# An exchange is closed for less than this, also around the longest holidays.
+LONGEST_CLOSURE = timedelta(days=15)
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What bars are adjusted for.
+
+    Attributes:
+        kind: "none"; "splits", for prices and volume; "all", for cash dividends besides, in prices only.
+        up_to: the day in whose share unit the prices are; later splits and dividends are ignored. By default each
+            symbol's last stored bar, whatever part of the history is read.
+        convention: which close measures a dividend, "crsp" or "wiki"; see `domain.adjustments.dividend_factors`.
+    """
+
+    kind: Kind
+    up_to: date | None = None
+    convention: Convention = "crsp"
+
+
+def adjustment(asked: Adjustment | str | None) -> Adjustment | None:
+    """Return the adjustment asked for, None for none.
+
+    Raises:
+        ConfigError: there is no such.
+    """
+    if asked is None:
+        return None
+    wanted = asked if isinstance(asked, Adjustment) else Adjustment(asked)  # type: ignore[arg-type] # checked below
+    if wanted.kind not in KINDS:
+        raise ConfigError(f"adjusted: expected one of {', '.join(KINDS)} or an Adjustment, found {wanted.kind!r}")
+    if wanted.convention not in CONVENTIONS:
+        raise ConfigError(f"convention: expected one of {', '.join(CONVENTIONS)}, found {wanted.convention!r}")
+    if wanted.up_to is not None and type(wanted.up_to) is not date:
+        raise ConfigError(f"up_to: expected a date, found {wanted.up_to!r}")
+    return None if wanted.kind == "none" else wanted
+
+
+def adjusted_bars(pool: ArrowPool, request: BarRequest, wanted: Adjustment) -> pa.Table:
+    """Return the bars of a request, adjusted."""
+    of_session = request.timeframe == "1d"
+    more = () if of_session or "exchange" in request.columns else ("exchange",)
+    table = pool.read(*replace(request, columns=(*request.columns, *more)).statement())
+    if table.num_rows:
+        day = table["date"].to_pandas(date_as_object=False).to_numpy() if of_session else _sessions_of(pool, table)
+        price, volume = _factors(pool, request, wanted, table["symbol"].to_pandas(), day)
+        for name in {*request.columns} & {*PRICES, "volume"}:
+            factor = volume if name == "volume" else price
+            place = table.column_names.index(name)
+            values = table[name].to_numpy(zero_copy_only=False) * factor
+            table = table.set_column(place, name, pa.array(values, from_pandas=True))
+    return table.drop_columns(list(more)) if more else table
+
+
+def _factors(
+    pool: ArrowPool, request: BarRequest, wanted: Adjustment, symbols: "pd.Series[Any]", day: npt.NDArray[np.datetime64]
+) -> tuple[Floats, Floats]:
+    """Return what prices and what volume of each bar are to be multiplied by."""
+    names = symbols.unique().tolist()
+    first = day.min().astype("datetime64[D]").item()
+    last_bars = None if wanted.up_to else _last_bars(pool, request, names)
+    basis = wanted.up_to or last_bars["date"].max().date()  # type: ignore[index]
+    splits = _up_to(_splits(pool, request, names), "execution_date", last_bars)
+    dividends = closes = None
+    if wanted.kind == "all":
+        dividends = _up_to(_dividends(pool, request, names, first), "ex_dividend_date", last_bars)
+        # The close before the first ex-date may be one that is not asked for.
+        payers = tuple(sorted(dividends["symbol"].unique()))
+        daily = BarRequest(payers, "1d", first - LONGEST_CLOSURE, None, request.as_of, ("close",))
+        closes = pool.read(*daily.statement()).to_pandas(date_as_object=False)
+    # The factors of a bar are what becomes of a price and a volume of 1.
+    ones = pd.DataFrame({"symbol": symbols.to_numpy(), "date": day, "close": 1.0, "volume": 1.0})
+    found = adjust(ones, splits, dividends, basis, wanted.convention, closes=closes)
+    return found["close"].to_numpy(np.float64), found["volume"].to_numpy(np.float64)
+
+
+def _up_to(events: pd.DataFrame, column: str, last_bars: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the events that no symbol's last bar is before; all, where the day is the same for all."""
+    if last_bars is None:
+        return events
+    last = events["symbol"].map(last_bars.set_index("symbol")["date"])
+    return events[(events[column] <= last).to_numpy()].reset_index(drop=True)
+
+
+def _last_bars(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.DataFrame:
+    """Return symbol and date of each symbol's last daily bar, as known then; of none where only others are stored."""
+    known, parameters = _known(request, names)
+    revised = (
+        ""
+        if request.as_of is None
+        else f""", (
+        SELECT max(r.session) FROM bar_revisions r
+        WHERE r.symbol = s.symbol AND r.timeframe = '1d' {known} AND r.superseded_at > $2::timestamptz)"""
+    )  # noqa: S608 ours
+    statement = f"""
+        SELECT s.symbol, greatest((
+            SELECT b.date FROM ohlcv_daily b WHERE b.symbol = s.symbol {known} ORDER BY b.date DESC LIMIT 1){revised}
+        ) AS date
+        FROM (SELECT unnest($1::text[]) AS symbol) AS s
+    """  # noqa: S608 our own fragments
+    return _frame(pool, statement, parameters)
+
+
+def _splits(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.DataFrame:
+    """Return symbol, execution_date, split_from, split_to; of several sources the one that ranks first."""
+    known, parameters = _known(request, names)
+    statement = f"""
+        SELECT DISTINCT ON (symbol, execution_date)
+               symbol::text, execution_date, split_from::float8, split_to::float8 FROM splits
+        WHERE symbol = ANY ($1::text[]) {known} ORDER BY symbol, execution_date, source_rank(source), source
+    """  # noqa: S608 our own fragments
+    return _frame(pool, statement, parameters)
+
+
+def _dividends(pool: ArrowPool, request: BarRequest, names: list[str], after: date) -> pd.DataFrame:
+    """Return symbol, ex_dividend_date, cash_amount after a day; of several sources the one that ranks first."""
+    known, parameters = _known(request, names)
+    parameters.append(after)
+    statement = f"""
+        SELECT symbol, ex_dividend_date, sum(cash_amount)::float8 AS cash_amount FROM (
+            SELECT symbol::text, ex_dividend_date, cash_amount,
+                   rank() OVER (PARTITION BY symbol, ex_dividend_date ORDER BY source_rank(source), source) AS place
+            FROM dividends
+            WHERE symbol = ANY ($1::text[]) {known} AND ex_dividend_date > ${len(parameters)}::date) AS ranked
+        WHERE place = 1 GROUP BY symbol, ex_dividend_date ORDER BY symbol, ex_dividend_date
+    """  # noqa: S608 our own fragments
+    return _frame(pool, statement, parameters)
+
+
+def _known(request: BarRequest, names: list[str]) -> tuple[str, list[object]]:
+    if request.as_of is None:
+        return "", [names]
+    return "AND recorded_at <= $2::timestamptz", [names, request.as_of]
+
+
+def _frame(pool: ArrowPool, statement: str, parameters: list[Any]) -> pd.DataFrame:
+    frame: pd.DataFrame = pool.read(statement, parameters).to_pandas(date_as_object=False)
+    return frame
+
+
+def _sessions_of(pool: ArrowPool, bars: pa.Table) -> npt.NDArray[np.datetime64]:
+    """Return the session of each bar: of its exchange's, the one nearest in time.
+
+    A bar before the open belongs to that day and one after the close to the day that closed; the middle of the night
+    between two sessions parts them, in whatever time zone the exchange is.
+    """
+    moments = bars["timestamp"].to_pandas().dt.tz_convert(None).to_numpy()
+    exchanges = bars["exchange"].to_pandas().to_numpy()
+    near = np.timedelta64(LONGEST_CLOSURE)
+    calendar = _frame(
+        pool,
+        """
+        SELECT exchange, session, open AT TIME ZONE 'UTC' AS open, close AT TIME ZONE 'UTC' AS close FROM sessions
+        WHERE exchange = ANY ($1::text[]) AND kind <> 'closed_by_override' AND session BETWEEN $2::date AND $3::date
+        ORDER BY exchange, session
+        """,
+        [sorted(set(exchanges)), (moments.min() - near).astype("datetime64[D]").item(),
+         (moments.max() + near).astype("datetime64[D]").item()],
+    )  # fmt: skip
+    session = np.empty(len(moments), "datetime64[us]")
+    for exchange in set(exchanges):
+        of_exchange, days = exchanges == exchange, calendar[calendar["exchange"] == exchange]
+        opens, closes = days["open"].to_numpy(), days["close"].to_numpy()
+        nights = closes[:-1] + (opens[1:] - closes[:-1]) / 2
+        place = np.searchsorted(nights, moments[of_exchange], side="right")
+        if not len(days) or (np.abs(opens[place] - moments[of_exchange]) > near).any():
+            raise ConfigError(
+                f"{exchange}: expected the sessions around every bar that is to be adjusted, found none around some; "
+                "materialize the asset sessions over their time"
+            )
+        session[of_exchange] = days["session"].to_numpy()[place]
+    return session

@@ -1,0 +1,166 @@
+"""A database in a file: PostgreSQL's own custom format, and beside it a manifest that a restore is held against.
+
+Elsewhere: the way back (restore.py), finding and running pg_dump (client_programs.py), tables as Parquet (export.py).
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, text
+
+from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.storage import migrate
+from tickstock_assets.storage.client_programs import (
+    POLL_SECONDS,
+    ClientPrograms,
+    connection_arguments,
+    programs_for,
+    running,
+)
+from tickstock_assets.storage.database import driver, open_engine
+from tickstock_assets.storage.pool import MAINTENANCE
+from tickstock_assets.storage.whole_file import whole_file
+
+Progress = Callable[[int, int | None], None]
+OWN_TABLES = """
+    SELECT c.relname FROM pg_class c
+    WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+    ORDER BY c.relname
+"""
+
+OWN_ROLLUPS = """
+    SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema() ORDER BY view_name
+"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a dump holds, written beside it as `FILE.manifest.json`; `rows` are exact, by table."""
+
+    database: str
+    made_at: str
+    server_version: str
+    pg_dump_major: int
+    timescaledb: str | None
+    revision: str | None
+    size_bytes: int
+    sha256: str
+    rows: dict[str, int]
+
+    @property
+    def server_major(self) -> int:
+        """Major version of the server that was dumped."""
+        return int(self.server_version.split(".")[0])
+
+
+def manifest_path(file: Path) -> Path:
+    """Return where the manifest of a dump is."""
+    return file.with_name(file.name + ".manifest.json")
+
+
+def dump(url: URL, file: Path, on_progress: Progress = lambda *_: None) -> Manifest:
+    """Write a database to a file, as it is at one moment, and a manifest beside it.
+
+    Args:
+        url: as a role that may read every table.
+        file: replaced when the dump is complete; until then what was there stays.
+        on_progress: told the bytes written so far.
+
+    Raises:
+        ConfigError: `file` cannot be written.
+        DatabaseError: the server cannot be reached or read, or there is no pg_dump of its version.
+    """
+    engine = open_engine(url, "tickstock db dump", MAINTENANCE)
+    try:
+        with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            # The rows that are counted are the rows that are dumped.
+            snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+            programs = programs_for(driver(connection).info.server_version // 10_000)
+            with whole_file(file) as output:
+                _run_pg_dump(programs, url, snapshot, output, on_progress)
+                manifest = _describe(connection, url, programs, output)
+                # First the manifest: a dump without one could not be restored, one of another dump is found out.
+                with whole_file(manifest_path(file)) as beside:
+                    os.write(beside, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
+    finally:
+        engine.dispose()
+    return manifest
+
+
+def _run_pg_dump(programs: ClientPrograms, url: URL, snapshot: str, output: int, on_progress: Progress) -> None:
+    how = ["--format=custom", f"--snapshot={snapshot}", *connection_arguments(url)]
+    command: list[str | Path] = [programs.folder / "pg_dump", *how]
+    with running(command, url, output) as process:
+        while True:
+            try:
+                process.wait(POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                on_progress(os.fstat(output).st_size, None)
+
+
+def _describe(connection: Connection, url: URL, programs: ClientPrograms, output: int) -> Manifest:
+    os.lseek(output, 0, os.SEEK_SET)
+    with os.fdopen(os.dup(output), "rb") as written:
+        digest = hashlib.file_digest(written, "sha256").hexdigest()
+    return Manifest(
+        database=str(url.database),
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        server_version=connection.execute(text("SHOW server_version")).scalar_one().split()[0],
+        pg_dump_major=programs.major,
+        timescaledb=_timescaledb(connection),
+        revision=migrate.current_revision(connection),
+        size_bytes=os.fstat(output).st_size,
+        sha256=digest,
+        rows=count_rows(connection),
+    )
+
+
+def _timescaledb(connection: Connection) -> str | None:
+    version = connection.execute(text("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")).scalar()
+    return str(version) if version else None
+
+
+def count_rows(connection: Connection) -> dict[str, int]:
+    """Return how many rows every table and rollup has."""
+    tables = list(connection.execute(text(OWN_TABLES)).scalars())
+    if _timescaledb(connection):  # rollups outlive what they were made from
+        tables += connection.execute(text(OWN_ROLLUPS)).scalars()
+    return {
+        table: connection.execute(text(f'SELECT count(*) FROM "{table}"')).scalar_one()  # noqa: S608 from the catalog
+        for table in tables
+    }
+
+
+def read_manifest(file: Path) -> Manifest:
+    """Return the manifest of a dump, after a look that both are what was written.
+
+    Raises:
+        ConfigError: one is missing or is not what `dump` wrote.
+    """
+    beside = manifest_path(file)
+    try:
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        manifest = Manifest(**json.loads(beside.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename}: expected a dump of `tickstock db dump` and its manifest {beside.name}, "
+            f"found {error.strerror}; name the dump and keep both files together"
+        ) from None
+    except (ValueError, TypeError):
+        raise ConfigError(f"{beside}: expected the manifest of a dump, found something else; dump again") from None
+    if digest != manifest.sha256:
+        raise ConfigError(
+            f"{file}: expected the {manifest.size_bytes:,} bytes that its manifest describes, found others; "
+            "the file is damaged or of another dump, restore another one"
+        )
+    return manifest

@@ -1,0 +1,105 @@
+"""Arrow tables through COPY, in and out, in the types of a table's columns.
+
+A number is rounded to its column's decimals before it is written or compared, so that both see the same value. A float
+stays a float: a NUMERIC of up to 15 digits and its float64 are told apart by nothing. A Decimal is compared as one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from psycopg import sql
+
+from tickstock_assets.domain.errors import ContractError
+from tickstock_assets.storage.table_columns import Column
+
+Cursor = psycopg.Cursor[Any]
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "date": pa.date32(),
+    "timestamptz": pa.timestamp("us", "UTC"),
+    "int2": pa.int64(),
+    "int4": pa.int64(),
+    "int8": pa.int64(),
+    "bool": pa.bool_(),
+    "numeric": pa.float64(),
+    **dict.fromkeys(["text", "varchar", "uuid", "jsonb"], pa.string()),
+}
+DECIMAL_DIGITS = 38
+
+
+def conform(table: str, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
+    """Return the rows in the order and the types of the columns.
+
+    Raises:
+        ContractError: a value cannot be what its column is, such as a moment without a time zone.
+    """
+    arrays = []
+    for column in columns:
+        values = rows[column.name]
+        try:
+            arrays.append(_conformed(values, column))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
+            raise ContractError(
+                f"{table}.{column.name}: expected values for {column.type}, found {values.type} ({error})"
+            ) from None
+    return pa.table(arrays, names=[column.name for column in columns])
+
+
+def _conformed(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
+    wanted = ARROW_TYPES[column.type]
+    if pa.types.is_decimal(values.type) and column.type == "numeric" and column.scale is not None:
+        # PostgreSQL rounds halves away from zero.
+        rounded = pc.round(values, ndigits=column.scale, round_mode="half_towards_infinity")
+        return rounded.cast(pa.decimal128(DECIMAL_DIGITS, column.scale))
+    if column.type == "timestamptz" and pa.types.is_timestamp(values.type) and values.type.tz is None:
+        raise pa.ArrowInvalid("a moment without a time zone")
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    values = values.cast(wanted)
+    if pa.types.is_floating(wanted) and column.scale is not None:
+        return _rounded(values, column.scale)
+    return values
+
+
+def _rounded(values: pa.ChunkedArray, decimals: int) -> pa.ChunkedArray:
+    numbers = values.to_numpy()
+    return pa.chunked_array([pa.array(np.round(numbers, decimals), mask=np.isnan(numbers))])
+
+
+def copy_in(cursor: Cursor, table: str, rows: pa.Table) -> None:
+    """Append rows to a table, or to a temporary one of that name."""
+    buffer = pa.BufferOutputStream()
+    # Arrow quotes every text and no missing value, which is just how COPY tells an empty text from NULL.
+    pyarrow.csv.write_csv(rows, buffer, pyarrow.csv.WriteOptions(include_header=False))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, rows.column_names))
+    )
+    with cursor.copy(statement) as copy:
+        copy.write(memoryview(buffer.getvalue()))
+
+
+def copy_out(cursor: Cursor, query: sql.Composable, schema: pa.Schema) -> pa.Table:
+    """Return the rows of a query in these types."""
+    with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
+        content = b"".join(copy)
+    if not content:
+        return schema.empty_table()
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(content),
+        pyarrow.csv.ReadOptions(column_names=schema.names),
+        pyarrow.csv.ParseOptions(newlines_in_values=True),
+        pyarrow.csv.ConvertOptions(
+            column_types=schema,
+            # PostgreSQL writes NULL as nothing and an empty text in quotes.
+            null_values=[""],
+            true_values=["t"],
+            false_values=["f"],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
