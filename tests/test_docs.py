@@ -150,7 +150,7 @@ def test_options_in_a_verbs_row_are_the_verbs_and_a_star_means_json() -> None:
     for row in re.findall(r"^\| `tickstock .*$", README, re.MULTILINE):
         verb, cell, text = re.fullmatch(r"\| `tickstock ([a-z -]+)`(.*?)\| (.*) \|", row).groups()  # type: ignore[union-attr]
         options = {option for parameter in verbs()[verb].params for option in parameter.opts}
-        assert set(re.findall(r"`(--[a-z]+)", text)) <= options, verb
+        assert set(re.findall(r"`(--[a-z-]+)", text)) <= options, verb
         assert ("*" in cell) == ("--json" in options), verb
 
 

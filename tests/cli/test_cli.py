@@ -253,6 +253,68 @@ def test_bars_refuses_in_one_sentence(arguments: list[str], said: str, demo: Dem
     assert said in sentence_of(tickstock("bars", *arguments, home=demo.home))
 
 
+def test_bars_adjusted_for_dividends_too_are_below_those_for_splits_only(demo: Demo) -> None:
+    def close(*arguments: str) -> float:
+        [day] = json.loads(succeeded(tickstock("bars", "IBM", *FIRST_DAY, *arguments, "--json", home=demo.home)))
+        return float(day["close"])
+
+    # IBM split nothing and paid dividends in these years.
+    assert close("--adjusted") == close("--adjusted", "splits") == close() == close("--adjusted", "none") == 100.25
+    assert 50 < close("--adjusted", "all") < 100.25
+
+
+def test_adjusted_may_stand_alone_before_a_symbol(demo: Demo) -> None:
+    [day] = json.loads(succeeded(tickstock("bars", "--adjusted", "AAPL", *FIRST_DAY, "--json", home=demo.home)))
+    assert day["close"] == 32.5775
+
+
+def test_bars_take_what_people_type_for_a_timeframe(demo: Demo) -> None:
+    for typed in ("daily", "1D", "day"):
+        [day] = json.loads(
+            succeeded(tickstock("bars", "AAPL", *FIRST_DAY, "--timeframe", typed, "--json", home=demo.home))
+        )
+        assert day == FIRST_BAR
+    assert "expected a symbol with stored bars" in sentence_of(
+        tickstock("bars", "AAPL", "--timeframe", "minute", home=demo.home)
+    )
+    assert "timeframe: expected one of 1m" in sentence_of(
+        tickstock("bars", "AAPL", "--timeframe", "2h", home=demo.home)
+    )
+
+
+def test_bars_as_of_a_moment_before_all_loads_are_none_and_of_a_later_one_refused(demo: Demo) -> None:
+    early = tickstock("bars", "AAPL", "--as-of", "2001-01-01", home=demo.home)
+    assert "expected a symbol with stored bars" in sentence_of(early)
+    late = tickstock("bars", "AAPL", "--as-of", "2999-01-01T00:00+02:00", home=demo.home)
+    assert "as_of: expected a moment before the server's clock" in sentence_of(late)
+    assert "--as-of: expected a moment such as" in sentence_of(
+        tickstock("bars", "AAPL", "--as-of", "yesterday", home=demo.home)
+    )
+
+
+# health --------------------------------------------------------------------------------------------------------------
+
+
+def test_health_of_the_embedded_server(served_home: Path) -> None:
+    found = json.loads(succeeded(tickstock("health", "--json", home=served_home, TICKSTOCK_LOW_DISK_GB="0")))
+    assert (found["reachable"], found["tier"], found["reason"]) == (True, "plain PostgreSQL", None)
+    assert found["pool"] == {"size": 5, "in_use": 0, "max": 20}
+    assert found["disk"]["free_bytes"] > 0
+    assert found["latency_ms"] > 0
+    printed = succeeded(tickstock("health", home=served_home))
+    assert all(part in printed for part in ("Status", "Latency", "Free disk", "20 at most"))
+
+
+def test_health_of_a_server_that_is_not_there_is_exit_code_2(tmp_path: Path) -> None:
+    nowhere = {"TICKSTOCK_DATABASE_URL": "postgresql://someone:secret-word@127.0.0.1:1/nowhere"}
+    assert "127.0.0.1:1: cannot be reached" in sentence_of(tickstock("health", home=tmp_path, **nowhere))
+    result = tickstock("health", "--json", home=tmp_path, **nowhere)
+    assert result.returncode == 2
+    found = json.loads(result.stdout)
+    assert (found["reachable"], found["status"], found["latency_ms"]) == (False, "unreachable", None)
+    assert "secret-word" not in result.stdout + result.stderr
+
+
 # seed ----------------------------------------------------------------------------------------------------------------
 
 

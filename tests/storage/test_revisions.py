@@ -171,7 +171,7 @@ def test_a_corrected_bar_stands_in_the_audit_trail_under_its_run(listed: Engine)
     run = "7f1e0a52-5b0e-4a57-9d4f-0c8f0a8f8f11"
     load_into(listed, Load("sample", {("AAPL", DAYS[0]): 10, ("AAPL", DAYS[1]): 10}))
     with listed.begin() as connection:
-        audit.begin(connection, actor="a test", correlation_id=run)
+        audit.begin(connection, audit.Run("a test", run))
         merge(connection, "ohlcv_daily", bars((str(DAYS[0]), 11.0), (str(DAYS[1]), 10.0)))
     with listed.connect() as connection:
         entries = connection.execute(

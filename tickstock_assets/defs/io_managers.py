@@ -1,7 +1,7 @@
 """The one I/O manager: frames out to tables through `merge`, tables in as frames with the warm-up bars before them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 import pandas as pd
@@ -11,7 +11,7 @@ from tickstock_assets.defs.partition_metadata import add_partition_metadata
 from tickstock_assets.defs.partitions import key, windows_of
 from tickstock_assets.defs.resources import Database
 from tickstock_assets.domain.windows import Window
-from tickstock_assets.storage import bars
+from tickstock_assets.storage import audit, bars
 from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
 
 WARM_UP_BARS = "warm_up_bars"
@@ -28,12 +28,14 @@ class Table:
         time_column: what places a row in time; None for a table without.
         derived: its frame answers for the whole window: rows no longer produced are removed.
         where: of what a derived frame answers for, the values of further columns.
+        event_type: what a change of it is called in the audit trail.
     """
 
     read: Reader
     time_column: str | None = None
     derived: bool = False
     where: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    event_type: str = "reference"
 
 
 TABLES: Mapping[str, Table] = {
@@ -41,18 +43,20 @@ TABLES: Mapping[str, Table] = {
     "splits": Table(lambda connection, *_: bars.splits(connection), "execution_date", derived=True),
     "dividends": Table(lambda connection, *_: bars.dividends(connection), "ex_dividend_date", derived=True),
     "sessions": Table(lambda *_: pd.DataFrame(), "session"),
-    "ohlcv_daily": Table(bars.daily_bars, "date"),
+    "ohlcv_daily": Table(bars.daily_bars, "date", event_type="load"),
     "bar_features": Table(
         lambda connection, windows, _: bars.bar_features(connection, "1d", windows),
         "timestamp",
         derived=True,
         where={"timeframe": ["1d"]},
+        event_type="features",
     ),
     "patterns": Table(
         lambda connection, windows, _: bars.patterns(connection, "1d", windows),
         "timestamp",
         derived=True,
         where={"timeframe": ["1d"], "family": ["candlestick", "chart"]},
+        event_type="detection",
     ),
 }
 
@@ -71,6 +75,9 @@ class TableIOManager(dg.ConfigurableIOManager):
 
         def write(connection: Connection) -> tuple[MergeCounts, int]:
             counts = merge(connection, name, obj, _scope(table, obj, windows))
+            if counts.written or counts.removed:
+                particulars = {**asdict(counts), "symbols": sorted({window.symbol for window in windows or ()})}
+                audit.record(connection, table.event_type, (name, name), "merge", particulars)
             total = connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one()  # noqa: S608 a key of TABLES
             return counts, total
 

@@ -21,8 +21,8 @@ from tickstock_assets.domain.schemas import SYMBOLS, daily_bars
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window, not_covered
 from tickstock_assets.providers.base import Provider, empty_daily_bars
+from tickstock_assets.storage import audit, findings, landing, ledger
 from tickstock_assets.storage import bars as stored
-from tickstock_assets.storage import findings, landing, ledger
 from tickstock_assets.storage.bulk import MergeCounts, merge
 from tickstock_assets.storage.ledger import Source
 from tickstock_assets.storage.retry import in_transaction
@@ -60,7 +60,9 @@ def land_missing(
     engine: Engine,
     folder: Path,
     windows: Sequence[Window],
+    *,
     on_landed: Callable[[Window], None] = lambda _: None,
+    run: audit.Run | None = None,
 ) -> LoadSummary:
     """Fetch the parts of `windows` that are not landed yet, up to the provider's horizon, and land each at once.
 
@@ -81,12 +83,14 @@ def land_missing(
         except ProviderError as error:
             summary.failed[window] = reason = str(error)
             in_transaction(
-                engine, partial(ledger.record_failed, source=source, window=window, error=reason, started_at=started_at)
+                engine,
+                partial(ledger.record_failed, source=source, window=window, error=reason, started_at=started_at),
+                run,
             )
             continue
         file = landing.land(folder, provider.name, source.dataset, window, payload)
         in_transaction(
-            engine, partial(ledger.record_landed, source=source, window=window, file=file, started_at=started_at)
+            engine, partial(ledger.record_landed, source=source, window=window, file=file, started_at=started_at), run
         )
         summary.fetched.append(window)
         summary.rows += payload.num_rows
@@ -126,14 +130,16 @@ def read_landed(provider: Provider, engine: Engine, folder: Path, windows: Seque
     return Payloads(pd.concat(frames, ignore_index=True), pa.concat_tables(raws))
 
 
-def validate(provider: Provider, engine: Engine, payloads: Payloads) -> tuple[pd.DataFrame, int]:
+def validate(
+    provider: Provider, engine: Engine, payloads: Payloads, run: audit.Run | None = None
+) -> tuple[pd.DataFrame, int]:
     """Return the rows that keep the contract of daily bars, and how many others were set aside with rule and reason."""
 
     def check(connection: Connection) -> tuple[pd.DataFrame, int]:
         sessions = stored.sessions(connection, DEFAULT_EXCHANGE, provider.history_start, provider.horizon())["session"]
         return keep_valid(connection, source_of(provider), payloads.frame, daily_bars(sessions), payloads.raw)
 
-    valid, n_rejected = in_transaction(engine, check)
+    valid, n_rejected = in_transaction(engine, check, run)
     return valid.assign(source=provider.name), n_rejected
 
 

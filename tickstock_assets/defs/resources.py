@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+from pydantic import PrivateAttr
 from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.backtest.inputs import BacktestConfig
 from tickstock_assets.providers.base import DAILY_BARS, Provider
 from tickstock_assets.providers.sample import SampleProvider
 from tickstock_assets.settings import settings
+from tickstock_assets.storage import audit
 from tickstock_assets.storage.database import open_database
 from tickstock_assets.storage.ledger import Source
 from tickstock_assets.storage.pool import Limits
@@ -51,7 +53,22 @@ def source_of(of: Provider, dataset: str = DAILY_BARS) -> Source:
 
 
 class Database(dg.ConfigurableResource[None]):
-    """The market database. It has no configuration of its own, so that no password can show in the web UI."""
+    """The market database. It has no configuration of its own, so that no password can show in the web UI.
+
+    What is done through it stands in the audit trail under the id of Dagster's run.
+    """
+
+    _run: audit.Run | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Remember which run this is; outside of runs there is none."""
+        if context.run is not None:
+            self._run = audit.Run(f"dagster {context.run.job_name}", context.run.run_id)
+
+    @property
+    def run(self) -> audit.Run | None:
+        """Whose entries in the audit trail these are."""
+        return self._run
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -61,7 +78,7 @@ class Database(dg.ConfigurableResource[None]):
 
     def in_transaction[T](self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction of its own, and all of it again when a transient error broke it."""
-        return in_transaction(engine(), work)
+        return in_transaction(engine(), work, self._run)
 
 
 class MarketData(dg.ConfigurableResource[None]):

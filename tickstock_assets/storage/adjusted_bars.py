@@ -114,7 +114,7 @@ def _last_bars(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.Dat
         else f""", (
         SELECT max(r.session) FROM bar_revisions r
         WHERE r.symbol = s.symbol AND r.timeframe = '1d' {known} AND r.superseded_at > $2::timestamptz)"""
-    )  # noqa: S608 ours
+    )
     statement = f"""
         SELECT s.symbol, greatest((
             SELECT b.date FROM ohlcv_daily b WHERE b.symbol = s.symbol {known} ORDER BY b.date DESC LIMIT 1){revised}

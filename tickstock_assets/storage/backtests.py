@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.backtest.engine import BacktestReport
 from tickstock_assets.domain.backtest.inputs import BacktestConfig
+from tickstock_assets.storage import audit
 from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
 from tickstock_assets.storage.ledger import NAMESPACE
 
@@ -56,6 +57,8 @@ def save_backtest(
     counts = merge(connection, "backtest_runs", pd.DataFrame([{**header, **moments}]))
     for table, frame in {"backtest_results": _result_rows(report), "backtest_trades": _trade_rows(report)}.items():
         counts += merge(connection, table, frame.assign(run=run), Scope(where={"run": [run]}))
+    if counts.written or counts.removed:
+        audit.record(connection, "backtest", ("backtest_runs", run), "save", asdict(counts))
     return run, counts
 
 

@@ -94,15 +94,8 @@ def merge(
         counts = MergeCounts()
         for rows, counterparts in _batches(target, frame, order, scope):
             counts += _merge_batch(cursor, target, rows, counterparts, is_scope=scope is not None)
-        if target.timeframe and counts.corrected:
-            audit.record(
-                cursor,
-                event_type="correction",
-                entity_type="table",
-                entity_id=table,
-                action="superseded",
-                details={"rows": counts.corrected},
-            )
+    if target.timeframe and counts.corrected:
+        audit.record(connection, "correction", (table, table), "supersede", {"rows": counts.corrected})
     return counts
 
 

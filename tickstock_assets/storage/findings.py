@@ -3,11 +3,13 @@
 import json
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Connection
 
+from tickstock_assets.storage import audit
 from tickstock_assets.storage.bulk import MergeCounts, merge
 from tickstock_assets.storage.ledger import NAMESPACE, Source
 
@@ -46,7 +48,11 @@ def quarantine(connection: Connection, source: Source, rejects: pd.DataFrame, ra
     # Equal rows are told apart by their place among themselves, so that a repeat is not lost.
     rows["occurrence"] = rows.groupby(["row"]).cumcount()
     rows["id"] = content_ids("quarantine", rows, ["source", "dataset", "row", "occurrence"])
-    return merge(connection, "quarantined_bars", rows.drop(columns="occurrence"))
+    counts = merge(connection, "quarantined_bars", rows.drop(columns="occurrence"))
+    if counts.inserted:
+        particulars = {**asdict(source), "rows": counts.inserted, "rules": sorted(set(rejects["rule"]))}
+        audit.record(connection, "quarantine", ("quarantined_bars", "quarantined_bars"), "set aside", particulars)
+    return counts
 
 
 def as_pattern_rows(detections: pd.DataFrame, features: pd.DataFrame, timeframe: str) -> pd.DataFrame:

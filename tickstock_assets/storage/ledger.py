@@ -1,13 +1,14 @@
 """The load ledger: which windows of a provider are landed, and where."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.storage import audit
 from tickstock_assets.storage.landing import LandedFile
 
 NAMESPACE = uuid.UUID("7c3f1f2e-5d0b-5b1c-9a55-3c9d0f6c8a10")
@@ -55,6 +56,7 @@ def record_landed(
         connection, source, window, started_at, status="landed", rows=file.rows, sha256=file.sha256, path=file.path,
         error=None,
     )  # fmt: skip
+    _audit(connection, source, window, "land", {"rows": file.rows, "sha256": file.sha256})
 
 
 def record_failed(connection: Connection, source: Source, window: Window, error: str, started_at: datetime) -> None:
@@ -62,6 +64,12 @@ def record_failed(connection: Connection, source: Source, window: Window, error:
     _record(
         connection, source, window, started_at, status="failed", rows=None, sha256=None, path=None, error=error
     )  # fmt: skip
+    _audit(connection, source, window, "fail", {"error": error})
+
+
+def _audit(connection: Connection, source: Source, window: Window, action: str, details: Mapping[str, object]) -> None:
+    particulars = {**_parameters(source), "window": str(window), **details}
+    audit.record(connection, "load", ("load_ledger", window.symbol), action, particulars)
 
 
 def _record(

@@ -89,7 +89,10 @@ def place(url: URL) -> str:
 def libpq_arguments(url: URL) -> dict[str, Any]:
     """Return an address as the keywords that psycopg and libpq take; SQLAlchemy's text of it is not always libpq's."""
     named = url.translate_connect_args(username="user", database="dbname")
-    return {**named, **{name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()}}
+    return {
+        **named,
+        **{name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()},
+    }
 
 
 def _pool(engine: Engine) -> QueuePool:

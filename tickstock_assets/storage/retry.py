@@ -15,6 +15,7 @@ import tenacity
 from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.errors import DatabaseError
+from tickstock_assets.storage import audit
 from tickstock_assets.storage.pool import place
 
 ATTEMPTS = 10
@@ -31,7 +32,7 @@ REFUSED = "FATAL"
 REFUSED_FOR_NOW = ("starting up", "shutting down", "recovery", "not yet accepting connections")
 
 
-def in_transaction[T](engine: Engine, work: Callable[[Connection], T]) -> T:
+def in_transaction[T](engine: Engine, work: Callable[[Connection], T], run: audit.Run | None = None) -> T:
     """Do `work` in a transaction and commit it; do the whole of it again when a transient error broke it.
 
     Args:
@@ -39,6 +40,7 @@ def in_transaction[T](engine: Engine, work: Callable[[Connection], T]) -> T:
         work: takes the open connection. It is called again after a rollback, so it must change nothing but the
             database. Where the connection is lost during the commit itself, the first time may have counted: `work` is to
             be one that changes nothing when done twice, as `merge` is.
+        run: whose entries in the audit trail these are.
 
     Returns:
         What `work` returned the time it was committed.
@@ -50,6 +52,8 @@ def in_transaction[T](engine: Engine, work: Callable[[Connection], T]) -> T:
 
     def attempt() -> T:
         with engine.begin() as connection:
+            if run is not None:
+                audit.begin(connection, run)
             return work(connection)
 
     retrying = tenacity.Retrying(

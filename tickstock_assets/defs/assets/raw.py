@@ -7,7 +7,7 @@ import dagster as dg
 from tickstock_assets.defs.assets import reference
 from tickstock_assets.defs.loading import land_missing
 from tickstock_assets.defs.partitions import DAILY, windows_of
-from tickstock_assets.defs.resources import MarketData, engine
+from tickstock_assets.defs.resources import Database, MarketData, engine
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import retention
 
@@ -20,7 +20,9 @@ from tickstock_assets.storage import retention
     deps=[reference.symbols],
     code_version="1",
 )
-def raw_daily_bars(context: dg.AssetExecutionContext, market_data: MarketData) -> dg.MaterializeResult[None]:
+def raw_daily_bars(
+    context: dg.AssetExecutionContext, market_data: MarketData, database: Database
+) -> dg.MaterializeResult[None]:
     """Daily bars as the provider sent them, unadjusted: one Parquet file and one ledger row a fetched window.
 
     Only windows that the ledger does not have are fetched, so running it again fetches nothing.
@@ -36,6 +38,7 @@ def raw_daily_bars(context: dg.AssetExecutionContext, market_data: MarketData) -
         market_data.landing_folder,
         windows,
         on_landed=lambda window: context.log.info("Landed %s", window),
+        run=database.run,
     )
     summary.raise_for_failures()
     return dg.MaterializeResult(
