@@ -87,11 +87,14 @@ def test_a_connection_is_given_up_after_an_hour(empty_database: Engine) -> None:
 
 
 def test_the_bounds_are_logged_without_the_password(empty_database: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    engine = open_engine(empty_database.url.set(password="open-sesame"), limits=Limits(kept=2, most=3, wait_seconds=4))
+    url = empty_database.url
+    if url.password is None:  # the embedded server wants none and takes any
+        url = url.set(password="open-sesame")
+    engine = open_engine(url, limits=Limits(kept=2, most=3, wait_seconds=4))
     with caplog.at_level(logging.INFO, "tickstock_assets"):
-        log_pool(engine, "tickstock")
+        log_pool(engine, "a notebook")
     engine.dispose()
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith("Connections to PostgreSQL at ")
-    assert line.endswith(" as 'tickstock': 2 kept, 3 at most, 4 s wait for a free one, recycled after 3600 s")
-    assert "open-sesame" not in line
+    assert line.endswith(" as 'a notebook': 2 kept, 3 at most, 4 s wait for a free one, recycled after 3600 s")
+    assert str(url.password) not in line

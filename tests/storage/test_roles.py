@@ -71,6 +71,9 @@ def new_market(administrator: URL) -> Iterator[Market]:
     market = Market(administrator.set(database=name), f"{name}_dagster")
     with connect(administrator) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    with connect(market.url) as connection:
+        if connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'").fetchone():
+            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
     yield market
     with connect(administrator) as connection:
         for database in (name, market.dagster):
@@ -414,3 +417,15 @@ def test_no_password_reaches_the_servers_log(tcp_server: TcpServer) -> None:
     tcp_server.execute(sql.SQL("SELECT pg_reload_conf()"))
     assert 'ALTER ROLE "tickstock_app" PASSWORD ' in log
     assert not any(password in log for password in ("Gr8!", "app-w", "reader-word"))
+
+
+@pytest.mark.tiers("community")
+def test_policies_are_the_owners_whoever_made_them(market: Market) -> None:
+    owners = "SELECT DISTINCT owner::text FROM timescaledb_information.jobs WHERE job_id >= 1000"
+    assert market.run(OWNER, owners) == [(OWNER,)]
+    [(job,)] = market.run(OWNER, "SELECT min(job_id) FROM timescaledb_information.jobs WHERE job_id >= 1000")
+    assert market.run(OWNER, f"SELECT (alter_job({job}, scheduled => true)).job_id") == [(job,)]
+    for role in (APP, READER):
+        assert "insufficient permissions" in refused(
+            lambda role=role: market.run(role, f"SELECT alter_job({job}, scheduled => false)")
+        )

@@ -165,9 +165,12 @@ def test_up_down_and_up_again_gives_the_same_schema_and_rollups_keep_their_bars(
            VALUES ('MSFT', '2024-01-02', 1, 1, 1, 1, 1, 'polygon')""",
     )
     before, bars = schema_dump(database), rows(database, "SELECT * FROM ohlcv_bars ORDER BY 1, 2, 3")
-    migrate.downgrade(database, "0002")
+    with database.begin() as connection:
+        tiers.remove(connection)
     assert rows(database, "SELECT * FROM ohlcv_bars ORDER BY 1, 2, 3") == bars
     assert rows(database, "SELECT relkind FROM pg_class WHERE oid = 'ohlcv_5min'::regclass") == [("r",)]
+    migrate.downgrade(database, "0002")
+    assert rows(database, "SELECT * FROM ohlcv_bars ORDER BY 1, 2, 3") == bars
     migrate.upgrade(database)
     assert rows(database, "SELECT * FROM ohlcv_bars ORDER BY 1, 2, 3") == bars
     assert schema_dump(database) == before

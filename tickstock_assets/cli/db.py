@@ -94,7 +94,7 @@ def migrate_schema(
         raise ConfigError("--down: expected the revision to go back to, such as `base`, found none; name it")
     engine = open_engine(database_url(settings().home_path, server_url()), "tickstock db")
     if down:
-        migrate.downgrade(engine, revision)
+        migrate.downgrade(engine, revision, settings().lifecycles)
     else:
         if with_timescaledb:
             tiers.create_extension(engine)

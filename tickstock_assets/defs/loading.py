@@ -21,7 +21,7 @@ from tickstock_assets.domain.schemas import SYMBOLS, daily_bars
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window, not_covered
 from tickstock_assets.providers.base import Provider, empty_daily_bars
-from tickstock_assets.storage import audit, findings, landing, ledger
+from tickstock_assets.storage import audit, landing, ledger, quarantine
 from tickstock_assets.storage import bars as stored
 from tickstock_assets.storage.bulk import MergeCounts, merge
 from tickstock_assets.storage.ledger import Source
@@ -162,7 +162,8 @@ def keep_valid(
     rejects = violations(frame, contract)
     if not rejects.empty:
         as_sent = pa.Table.from_pandas(frame, preserve_index=False) if raw is None else raw
-        findings.quarantine(connection, source, rejects, as_sent.take(pa.array(rejects.index)))
+        released = quarantine.set_aside(connection, source, rejects, as_sent.take(pa.array(rejects.index)))
+        rejects = rejects.drop(index=released)
     return frame.drop(index=rejects.index), len(rejects)
 
 

@@ -188,7 +188,7 @@ def quarantined(connection: Connection, source: Source, windows: Sequence[Window
         """
         SELECT q.symbol, q.date, q.rule, q.reason, q.row::text AS row FROM quarantined_bars q
         WHERE q.source = :provider AND q.dataset = :dataset AND q.source_version = :version
-          AND (CAST(:everything AS boolean) OR q.symbol IS NULL OR EXISTS (
+          AND q.released_at IS NULL AND (CAST(:everything AS boolean) OR q.symbol IS NULL OR EXISTS (
             SELECT FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
                 AS w (symbol, first_day, last_day)
             WHERE q.symbol = w.symbol AND (q.date IS NULL OR q.date BETWEEN w.first_day AND w.last_day)))

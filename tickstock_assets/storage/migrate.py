@@ -50,17 +50,25 @@ def upgrade(engine: Engine, revision: str = "head", lifecycles: Lifecycles = tie
         lifecycles: the intervals of chunks and policies on TimescaleDB.
     """
     with engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")  # a revision may have to rewrite a large table
         _run(command.upgrade, connection, revision)
         tiers.apply(connection, lifecycles)
         roles.refresh_grants(connection)
     tiers.settle(engine, lifecycles)
 
 
-def downgrade(engine: Engine, revision: str) -> None:
-    """Take a database down to a revision; `base` removes the whole schema and every row in it."""
+def downgrade(engine: Engine, revision: str, lifecycles: Lifecycles = tiers.DEFAULT) -> None:
+    """Take a database down to a revision; `base` removes the whole schema and every row in it.
+
+    What the tier added is taken back first, and made again of the tables that are left.
+    """
     with engine.begin() as connection:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         tiers.remove(connection)
         _run(command.downgrade, connection, revision)
+        if current_revision(connection) is not None:
+            tiers.apply(connection, lifecycles)
+    tiers.settle(engine, lifecycles)
 
 
 def require_latest(engine: Engine) -> None:

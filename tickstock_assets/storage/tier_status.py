@@ -121,7 +121,8 @@ def _policies(connection: Connection, found: Capability) -> list[Policy]:
         return []
     rows = connection.execute(
         text("""
-            SELECT j.hypertable_name AS table, j.proc_name AS kind, j.schedule_interval::text AS every, s.next_start AS next_run,
+            SELECT j.hypertable_name AS table, j.proc_name AS kind, j.schedule_interval::text AS every,
+                   CASE WHEN isfinite(s.next_start) THEN s.next_start END AS next_run,
                    coalesce(config ->> 'compress_after', config ->> 'drop_after', config ->> 'start_offset') AS interval,
                    CASE WHEN isfinite(s.last_run_started_at) THEN s.last_run_started_at END AS last_run,
                    s.last_run_status AS last_status

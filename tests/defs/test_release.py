@@ -1,0 +1,110 @@
+"""Rows let out of quarantine: only what a person can know better than the contract, recorded, and stored by the next load."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from tests.conftest import tickstock
+from tickstock_assets.defs.loading import land_missing, read_landed, validate
+from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.domain.sessions import trading_sessions
+from tickstock_assets.domain.windows import Window
+from tickstock_assets.providers.sample import SampleProvider
+from tickstock_assets.storage import audit
+from tickstock_assets.storage.bulk import MergeCounts, merge
+from tickstock_assets.storage.quarantine import Reject, rejects, release
+
+pytestmark = pytest.mark.tiers("embedded")
+
+RUN = audit.Run("a trader", "0b6e0a80-1a4f-4d51-9a0c-16f3f1b6d0aa")
+# 3 January came twice with different closes, 4 January is a repeat of an equal row, 5 January is impossible.
+FILE = """Ticker,Date,Open,High,Low,Close,Volume,Adj Close
+AAPL,2005-01-03,10,12,9,11,100,11
+AAPL,2005-01-03,10,12,9,10.5,100,10.5
+AAPL,2005-01-04,10,12,9,11,100,11
+AAPL,2005-01-04,10,12,9,11,100,11
+AAPL,2005-01-05,10,8,9,11,100,11
+AAPL,2005-01-06,10,12,9,11,100,11
+"""
+WINDOW = Window("AAPL", date(2005, 1, 1), date(2005, 1, 31))
+
+
+@pytest.fixture
+def provider(tmp_path: Path, database: Engine) -> SampleProvider:
+    file = tmp_path / "bars.csv"
+    file.write_text(FILE)
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL')"))
+        merge(connection, "sessions", trading_sessions("XNYS", date(2005, 1, 1), date(2005, 1, 31)))
+    return SampleProvider(file)
+
+
+def load(provider: SampleProvider, database: Engine, folder: Path) -> MergeCounts:
+    land_missing(provider, database, folder / "landing", [WINDOW])
+    valid, _ = validate(provider, database, read_landed(provider, database, folder / "landing", [WINDOW]), RUN)
+    with database.begin() as connection:
+        return merge(connection, "ohlcv_daily", valid)
+
+
+def in_quarantine(database: Engine) -> list[Reject]:
+    with database.connect() as connection:
+        return rejects(connection)
+
+
+def test_one_of_two_contradicting_rows_is_let_pass_and_stored_by_the_next_load(
+    provider: SampleProvider, database: Engine, tmp_path: Path
+) -> None:
+    assert load(provider, database, tmp_path) == MergeCounts(inserted=2)
+    chosen = next(reject for reject in in_quarantine(database) if reject.row["Close"] == "10.5")
+    with database.begin() as connection:
+        audit.begin(connection, RUN)
+        release(connection, chosen.id, "a trader", "the exchange's own file says 10.5")
+    assert load(provider, database, tmp_path) == MergeCounts(inserted=1, unchanged=2)
+    with database.connect() as connection:
+        close = connection.execute(text("SELECT close::text FROM ohlcv_daily WHERE date = '2005-01-03'")).scalar_one()
+        entry = connection.execute(
+            text("SELECT actor, entity_id, correlation_id::text, metadata FROM audit_trail "
+                 "WHERE event_type = 'quarantine_release'")
+        ).one()  # fmt: skip
+    assert close == "10.50000000"
+    assert tuple(entry)[:3] == ("a trader", chosen.id, RUN.correlation_id)
+    assert entry.metadata["reason"] == "the exchange's own file says 10.5"
+    # The row stays where it was, with who let it pass; its twin is as it was.
+    twins = [reject for reject in in_quarantine(database) if reject.date == date(2005, 1, 3)]
+    assert {(twin.row["Close"], twin.released_by) for twin in twins} == {("10.5", "a trader"), ("11", None)}
+    # Loading on changes nothing more.
+    assert load(provider, database, tmp_path) == MergeCounts(unchanged=3)
+
+
+def test_what_cannot_be_right_is_not_let_pass(provider: SampleProvider, database: Engine, tmp_path: Path) -> None:
+    load(provider, database, tmp_path)
+    by_day = {reject.date: reject for reject in in_quarantine(database)}
+    refusals = {
+        by_day[date(2005, 1, 5)].id: "AAPL 2005-01-05 cannot be released, since high 8 is below low 9",
+        by_day[date(2005, 1, 4)].id: "found one stored from the same source; this row only repeats it",
+        "6f1de8a5-5d56-5ff1-8a6f-3d2f6f6f7c11": "expected the id of a rejected row, found '6f1de8a5",
+    }
+    for reject_id, sentence in refusals.items():
+        with database.begin() as connection, pytest.raises(ConfigError, match=sentence):
+            release(connection, reject_id, "a trader", "I would like it to be")
+    first, second = (reject for reject in in_quarantine(database) if reject.date == date(2005, 1, 3))
+    with database.begin() as connection:
+        release(connection, first.id, "a trader", "it is right")
+    for twin in (first, second):
+        with database.begin() as connection, pytest.raises(ConfigError, match="found one that a trader let pass"):
+            release(connection, twin.id, "another", "no, this one is")
+    assert load(provider, database, tmp_path) == MergeCounts(inserted=1, unchanged=2)
+
+
+def test_the_command_lists_and_releases(home: Path) -> None:
+    shown = tickstock("quarantine", "list", home=home)
+    assert (shown.returncode, shown.stdout) == (0, "Nothing is in quarantine.\n")
+    assert json.loads(tickstock("quarantine", "list", "--json", home=home).stdout) == []
+    refused = tickstock("quarantine", "release", "none", "--reason", "because", home=home)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        "tickstock: Quarantine: expected the id of a rejected row, found 'none'; `tickstock quarantine list` shows them\n"
+    )
