@@ -17,7 +17,12 @@ from tickstock_assets.settings import ENV_PREFIX, Settings
 
 PROJECT = Path(__file__).parent.parent
 DECISIONS = sorted((PROJECT / "docs" / "decisions").glob("*.md"))
-DOCUMENTS = [*sorted(PROJECT.glob("*.md")), *DECISIONS, PROJECT / "sql" / "README.md"]
+DOCUMENTS = [
+    *sorted(PROJECT.glob("*.md")),
+    *sorted((PROJECT / "docs").glob("*.md")),
+    *DECISIONS,
+    PROJECT / "sql" / "README.md",
+]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 LONGEST_LINE = 160

@@ -1,17 +1,24 @@
--- What tickstock_app and tickstock_reader may do with what stands in this schema, and with what will. Idempotent.
+-- What tickstock_app and tickstock_reader may do with what stands in this schema, in `tier` beside it, and with what will.
+-- Idempotent.
 DO $$
 DECLARE
     object RECORD;
     jobs REGCLASS;
+    spaces CONSTANT REGNAMESPACE[] := array_remove(ARRAY[current_schema()::regnamespace, to_regnamespace('tier')], NULL);
+    space REGNAMESPACE;
 BEGIN
-    EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC', current_schema());
-    EXECUTE format('GRANT USAGE ON SCHEMA %I TO tickstock_app, tickstock_reader', current_schema());
+    FOREACH space IN ARRAY spaces LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA %s FROM PUBLIC', space);
+        EXECUTE format('GRANT USAGE ON SCHEMA %s TO tickstock_app, tickstock_reader', space);
+        EXECUTE format('GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA %s TO tickstock_app', space);
+        EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %s TO tickstock_reader', space);
+    END LOOP;
 
     FOR object IN
         SELECT c.oid::regclass AS name, c.relname, c.relkind,
                EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgtype & 64 <> 0) AS answers_writes
         FROM pg_class c
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm')
+        WHERE c.relnamespace = ANY (spaces) AND c.relkind IN ('r', 'p', 'v', 'm')
           AND NOT EXISTS (SELECT FROM pg_depend d
                           WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
     LOOP
@@ -28,16 +35,13 @@ BEGIN
 
     FOR object IN
         SELECT p.oid::regprocedure AS name FROM pg_proc p
-        WHERE p.pronamespace = current_schema()::regnamespace
+        WHERE p.pronamespace = ANY (spaces)
           AND NOT EXISTS (SELECT FROM pg_depend d
                           WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
     LOOP
         EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', object.name);
         EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO tickstock_app, tickstock_reader', object.name);
     END LOOP;
-
-    EXECUTE format('GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA %I TO tickstock_app', current_schema());
-    EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO tickstock_reader', current_schema());
 
     -- A policy's job works with the rights of who made it, and only its owner may change it.
     jobs := coalesce(to_regclass('_timescaledb_config.bgw_job'), to_regclass('_timescaledb_catalog.bgw_job'));

@@ -148,6 +148,29 @@ def test_json_is_compared_by_content_and_empty_text_is_not_null(connection: Conn
     )
 
 
+def test_text_comes_back_as_it_was_whatever_is_in_it(connection: Connection) -> None:
+    texts = [
+        "",
+        " ",
+        "a,b",
+        'say "no"',
+        "back\\slash",
+        "\\\\",
+        'mixed \\" end\\',
+        "(paren)",
+        "two\nlines",
+        "tab\t",
+        "NULL",
+        "é∑",
+    ]
+    rows = pd.DataFrame({"symbol": [f"S{number}" for number in range(len(texts))], "name": texts})
+    assert merge(connection, "symbols", rows) == MergeCounts(inserted=len(texts))
+    assert merge(connection, "symbols", rows) == MergeCounts(unchanged=len(texts))
+    stored = connection.execute(text("SELECT name FROM symbols WHERE symbol ~ '^S\\d' ORDER BY length(symbol), symbol"))
+    assert list(stored.scalars()) == texts
+    assert merge(connection, "symbols", rows.assign(name=None)) == MergeCounts(corrected=len(texts))
+
+
 def test_an_arrow_table_is_as_good_as_a_frame(connection: Connection) -> None:
     table = pa.Table.from_pandas(bars(("2024-01-02", 10.0)), preserve_index=False)
     assert merge(connection, "ohlcv_daily", table) == MergeCounts(inserted=1)

@@ -182,6 +182,14 @@ def test_upgrading_in_place_keeps_rollups_whose_minutes_are_gone(bare_database: 
     assert rows(bare_database, said)[0] == (datetime(2019, 1, 2, 15, tzinfo=UTC), Decimal(7), "sample")
 
 
+def test_minutes_that_are_all_about_to_be_dropped_are_not_refreshed_from(community_database: Engine) -> None:
+    add_symbols(community_database)
+    add_minutes(community_database, "2024-01-01 00:00", "2024-01-01 23:59", "{AAPL}")
+    migrate.upgrade(community_database, lifecycles=Lifecycles(minute=Lifecycle("7 days", "7 days", "30 days")))
+    assert rollups.refresh(community_database) == []
+    assert rows(community_database, COUNTS) == [(288,), (96,), (24,)]
+
+
 def test_a_rollup_is_not_written_to(community_database: Engine) -> None:
     add_symbols(community_database)
     with pytest.raises(Exception, match="cannot insert into view"):

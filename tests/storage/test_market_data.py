@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,7 @@ from tickstock_assets.storage.bar_requests import bar_request
 from tickstock_assets.storage.bulk import OPEN_LOADS, merge
 from tickstock_assets.storage.market_data import MarketReader
 
+VENDORED = Path(__file__).parents[2] / "tickstock_assets" / "sample_data" / "stocks.csv.gz"
 DAYS = [date(2024, 7, 1), date(2024, 7, 2), date(2024, 7, 3), date(2024, 7, 5)]
 STAMP = datetime(2024, 8, 1, tzinfo=UTC)
 HOSTILE = [
@@ -449,6 +451,42 @@ def test_minutes_of_an_exchange_without_sessions_are_not_adjusted_by_a_guess(
         reader.bars("AAPL", "1m", adjusted="splits")
 
 
+def test_a_symbol_with_minutes_only_is_adjusted_to_the_last_of_them(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    with split_and_paid.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_daily"))
+    minutes = opened_at(DAYS[1])
+    # The last minute is of the session before the split.
+    assert reader.bars("AAPL", "1m", adjusted="splits") == reader.bars("AAPL", "1m")
+    with split_and_paid.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, source, recorded_at)
+                VALUES ('AAPL', :at, 5, 6, 4, 5, 100, 'sample', :stamp)
+            """),
+            {"at": opened_at(DAYS[2]), "stamp": STAMP + timedelta(days=3)},
+        )
+    [first] = reader.bars("AAPL", "1m", minutes, minutes + timedelta(minutes=1), adjusted="all").to_pylist()
+    # The dividend, later than the last bar, does not count.
+    assert (first["close"], first["volume"]) == (5.0, 200.0)
+    before = reader.bars("AAPL", "1m", adjusted="splits", as_of=STAMP + timedelta(days=2), columns=["close"])
+    assert before["close"].to_pylist()[0] == 10.0
+
+
 @pytest.mark.usefixtures("split_and_paid")
 def test_no_adjustment_is_the_bars_as_traded(reader: MarketReader) -> None:
     assert reader.bars("AAPL", adjusted="none") == reader.bars("AAPL") == reader.bars("AAPL", adjusted=None)
+
+
+def test_the_close_without_dividends_is_the_vendored_files(demo_database: Engine) -> None:
+    vendored = pd.read_csv(VENDORED, parse_dates=["Date"])
+    with MarketReader(demo_database.url) as reader:
+        for symbol in ("AAPL", "IBM", "MSFT"):
+            found = reader.bars_frame(symbol, adjusted=Adjustment("all", convention="wiki"), columns=["close"])
+            expected = vendored[vendored["Ticker"] == symbol].sort_values("Date")
+            last = expected.iloc[-1]
+            # The file's factors also hold what came after it ends.
+            rescaled = expected["Adj Close"] * (last["Close"] / last["Adj Close"])
+            assert found["date"].tolist() == expected["Date"].tolist()
+            assert found["close"].tolist() == pytest.approx(rescaled.tolist(), rel=1e-6)

@@ -286,7 +286,15 @@ def test_ticks_by_filter_in_order_of_time(signalled: Engine) -> None:
                 {"at": OPEN - timedelta(seconds=number), "id": str(number)},
             )
     with ArrowPool(signalled.url) as pool:
-        found = ticks(pool, TickFilter(symbols="AAPL", start=OPEN - timedelta(seconds=1)))
+        recent = TickFilter(symbols="AAPL", start=OPEN - timedelta(seconds=1))
+        found = ticks(pool, recent, columns=["quote_quantity", "trade_id"])
+        assert found.column_names == ["symbol", "timestamp", "quote_quantity", "trade_id"]
+        assert ticks(pool, recent).slice(1).to_pylist() == [
+            {
+                "symbol": "AAPL", "timestamp": OPEN, "exchange": "XNAS", "trade_id": "0", "price": 10.5, "quantity": 2.0,
+                "side": None,
+            }
+        ]  # fmt: skip
         assert found["trade_id"].to_pylist() == ["1", "0"]
         assert found["quote_quantity"].to_pylist() == [21.0, 21.0]
         assert ticks(pool, TickFilter(exchange="XNYS")).num_rows == 0
@@ -308,6 +316,12 @@ def test_what_no_filter_can_mean_is_refused(which: Any, said: str) -> None:
     nowhere: Any = None
     with pytest.raises(ConfigError, match=said):
         (signals if isinstance(which, SignalFilter) else trades)(nowhere, which)
+
+
+def test_a_column_that_ticks_do_not_have_is_refused() -> None:
+    nowhere: Any = None
+    with pytest.raises(ConfigError, match=r"columns: expected some of exchange, .* found 'price; --'"):
+        ticks(nowhere, columns=["price; --"])
 
 
 def test_limits_are_bounded() -> None:

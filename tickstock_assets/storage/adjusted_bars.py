@@ -15,7 +15,7 @@ import pyarrow as pa
 from tickstock_assets.domain.adjustments import CONVENTIONS, Convention, adjust
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage.arrow import ArrowPool
-from tickstock_assets.storage.bar_requests import PRICES, BarRequest
+from tickstock_assets.storage.bar_requests import PRICES, REVISIONS, TABLES, BarRequest
 
 type Floats = npt.NDArray[np.float64]
 type Kind = Literal["none", "splits", "all"]
@@ -106,22 +106,31 @@ def _up_to(events: pd.DataFrame, column: str, last_bars: pd.DataFrame | None) ->
 
 
 def _last_bars(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.DataFrame:
-    """Return symbol and date of each symbol's last daily bar, as known then; of none where only others are stored."""
+    """Return symbol and date of each symbol's last bar, as known then: daily, or of the timeframe that is read."""
+    last = _last_of(pool, replace(request, timeframe="1d"), names).to_pandas(date_as_object=False)
+    if request.timeframe != "1d":
+        newest = _last_of(pool, request, names)
+        of_timeframe = pd.DataFrame({"symbol": newest["symbol"].to_pylist(), "date": _sessions_of(pool, newest)})
+        last = pd.concat([last, of_timeframe])
+    newest_of_both: pd.DataFrame = last.groupby("symbol", as_index=False)["date"].max()
+    return newest_of_both
+
+
+def _last_of(pool: ArrowPool, request: BarRequest, names: list[str]) -> pa.Table:
+    """Return symbol, date or timestamp, and exchange of each symbol's last bar of a timeframe, where it has one."""
     known, parameters = _known(request, names)
-    revised = (
-        ""
-        if request.as_of is None
-        else f""", (
-        SELECT max(r.session) FROM bar_revisions r
-        WHERE r.symbol = s.symbol AND r.timeframe = '1d' {known} AND r.superseded_at > $2::timestamptz)"""
+    sources = [(TABLES[request.timeframe], known)]
+    if request.as_of is not None:
+        sources.append((REVISIONS[request.timeframe], f"{known} AND b.superseded_at > $2::timestamptz"))
+    newest = " UNION ALL ".join(
+        f"(SELECT b.{request.time_column}, b.exchange FROM {table} b WHERE b.symbol = s.symbol {condition} "  # noqa: S608
+        f"ORDER BY b.{request.time_column} DESC LIMIT 1)"
+        for table, condition in sources
     )
-    statement = f"""
-        SELECT s.symbol, greatest((
-            SELECT b.date FROM ohlcv_daily b WHERE b.symbol = s.symbol {known} ORDER BY b.date DESC LIMIT 1){revised}
-        ) AS date
-        FROM (SELECT unnest($1::text[]) AS symbol) AS s
-    """  # noqa: S608 our own fragments
-    return _frame(pool, statement, parameters)
+    return pool.read(
+        f"SELECT s.symbol, b.* FROM (SELECT unnest($1::text[]) AS symbol) AS s CROSS JOIN LATERAL ({newest}) AS b",  # noqa: S608
+        parameters,
+    )
 
 
 def _splits(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.DataFrame:

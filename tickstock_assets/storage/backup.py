@@ -35,8 +35,10 @@ OWN_TABLES = """
     ORDER BY c.relname
 """
 
-OWN_ROLLUPS = """
-    SELECT view_name FROM timescaledb_information.continuous_aggregates WHERE view_schema = current_schema() ORDER BY view_name
+# What TimescaleDB adds to them. Not the continuous aggregates, which their policies go on filling meanwhile.
+TIER_RELATIONS = """
+    SELECT c.oid::regclass::text FROM pg_class c
+    WHERE c.relnamespace = to_regnamespace('tier') AND c.relkind IN ('r', 'p') ORDER BY 1
 """
 
 
@@ -131,12 +133,11 @@ def _timescaledb(connection: Connection) -> str | None:
 
 def count_rows(connection: Connection) -> dict[str, int]:
     """Return how many rows every table and rollup has."""
-    tables = list(connection.execute(text(OWN_TABLES)).scalars())
-    if _timescaledb(connection):  # rollups outlive what they were made from
-        tables += connection.execute(text(OWN_ROLLUPS)).scalars()
+    own = {table: f'"{table}"' for table in connection.execute(text(OWN_TABLES)).scalars()}
+    of_tier = {relation: relation for relation in connection.execute(text(TIER_RELATIONS)).scalars()}
     return {
-        table: connection.execute(text(f'SELECT count(*) FROM "{table}"')).scalar_one()  # noqa: S608 from the catalog
-        for table in tables
+        name: connection.execute(text(f"SELECT count(*) FROM {quoted}")).scalar_one()  # noqa: S608 from the catalog
+        for name, quoted in (own | of_tier).items()
     }
 
 

@@ -33,7 +33,7 @@ _OF_THE_SESSION = {
 }
 _CALENDAR = " LEFT JOIN sessions s ON s.exchange = b.exchange AND s.session = b.date"
 # A revision in the shape of its table; `session` is a daily bar's date.
-_REVISIONS: dict[Timeframe, str] = {
+REVISIONS: dict[Timeframe, str] = {
     "1d": "(SELECT r.*, r.session AS date FROM bar_revisions r WHERE r.timeframe = '1d')",
     **{name: f"(SELECT r.* FROM bar_revisions r WHERE r.timeframe = '{name}')" for name in TABLES if name != "1d"},  # noqa: S608
 }
@@ -70,7 +70,7 @@ class BarRequest:
         known = f"b.recorded_at <= {parameters.bind(self.as_of, 'timestamptz')}"
         superseded = f"b.superseded_at > {parameters.bind(self.as_of, 'timestamptz')}"
         current = self._select(TABLES[self.timeframe], [*conditions, known])
-        revised = self._select(_REVISIONS[self.timeframe], [*conditions, known, superseded])
+        revised = self._select(REVISIONS[self.timeframe], [*conditions, known, superseded])
         return f"{current} UNION ALL {revised} {order}", parameters.bound
 
     def _select(self, table: str, conditions: list[str]) -> str:

@@ -1,6 +1,8 @@
 """Reading bars, and what hangs on them, as frames: numbers as float64, times in UTC, oldest first.
 
-This is the border at which NUMERIC becomes float64; eight decimals below 1e8 survive it exactly.
+This is the border at which NUMERIC becomes float64; eight decimals below 1e8 survive it exactly. Everything here reads over
+the caller's connection by COPY, so that it sees what the caller's transaction has written; free-standing reads, which go
+over connections of their own, are in market_data.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -3,7 +3,7 @@
 It reads what is stored, compares on the client and sends only what differs: for an empty window that is one plain COPY,
 for an unchanged one nothing at all. Bars that change leave their old values in `bar_revisions`.
 
-Elsewhere: what a table's columns are (table_columns.py), COPY (copying.py), which rows differ (comparison.py), which
+Elsewhere: what a table's columns are (table_columns.py), rows in and out (copying.py), which rows differ (comparison.py), which
 are read to be compared (stored_rows.py), old values of bars (revisions.py).
 """
 
@@ -24,7 +24,7 @@ from tickstock_assets.domain.errors import ContractError
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage import audit, revisions, stored_rows
 from tickstock_assets.storage.comparison import ABSENT, differing, key_codes, positions
-from tickstock_assets.storage.copying import conform, copy_in, copy_out
+from tickstock_assets.storage.copying import conform, copy_in, read
 from tickstock_assets.storage.database import driver
 from tickstock_assets.storage.table_columns import Column, Target, describe
 
@@ -190,8 +190,7 @@ def _grouped(windows: Sequence[Window], row_counts: Mapping[str, int]) -> Iterat
 def _merge_batch(
     cursor: Cursor, target: Target, incoming: pa.Table, counterparts: sql.Composable, *, is_scope: bool
 ) -> MergeCounts:
-    query = _sql("SELECT {columns} FROM {counterparts}", target, counterparts=counterparts)
-    stored = copy_out(cursor, query, incoming.schema)
+    stored = read(cursor, target.columns, counterparts, incoming.schema)
     place = positions(incoming, stored, target.key)
     matched = np.flatnonzero(place != ABSENT)
     ours, theirs = incoming, stored
@@ -291,7 +290,6 @@ def _sql(template: LiteralString, target: Target, **parts: sql.Composable) -> sq
     same = (sql.SQL("t.{0} = i.{0}").format(sql.Identifier(column.name)) for column in target.key)
     return sql.SQL(template).format(
         table=sql.Identifier(target.name),
-        columns=listed(target.columns, "t."),
         values=listed(target.other),
         new_values=listed(target.other, "i."),
         same_key=sql.SQL(" AND ").join(same),

@@ -1,4 +1,4 @@
-"""Arrow tables through COPY, in and out, in the types of a table's columns.
+"""Arrow tables to and from a table, in the types of its columns.
 
 A number is rounded to its column's decimals before it is written or compared, so that both see the same value. A float
 stays a float: a NUMERIC of up to 15 digits and its float64 are told apart by nothing. A Decimal is compared as one.
@@ -30,6 +30,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(["text", "varchar", "uuid", "jsonb"], pa.string()),
 }
 DECIMAL_DIGITS = 38
+ROWS_TOGETHER = 5_000
 
 
 def conform(table: str, rows: pa.Table, columns: Sequence[Column]) -> pa.Table:
@@ -83,18 +84,31 @@ def copy_in(cursor: Cursor, table: str, rows: pa.Table) -> None:
         copy.write(memoryview(buffer.getvalue()))
 
 
-def copy_out(cursor: Cursor, query: sql.Composable, schema: pa.Schema) -> pa.Table:
-    """Return the rows of a query in these types."""
-    with cursor.copy(sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)) as copy:
-        content = b"".join(copy)
+def read(cursor: Cursor, columns: Sequence[Column], source: sql.Composable, schema: pa.Schema) -> pa.Table:
+    """Return these columns of the rows of a FROM clause in these types, seeing what this transaction has written.
+
+    The server joins thousands of rows into one: sending and taking them one by one costs more than all the rest, also
+    with COPY.
+    """
+    row = sql.SQL("ROW(NULL, {}, NULL)::text").format(
+        sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column.name)) for column in columns)
+    )
+    statement = sql.SQL(
+        "SELECT convert_to(string_agg(line, E'\n'), 'UTF8') "
+        "FROM (SELECT {row} AS line, row_number() OVER () / {rows_together} AS part FROM {source}) AS lines "
+        "GROUP BY part ORDER BY part"
+    ).format(row=row, rows_together=sql.Literal(ROWS_TOGETHER), source=source)
+    content = b"\n".join(part for (part,) in cursor.execute(statement, binary=True))
     if not content:
         return schema.empty_table()
-    return pyarrow.csv.read_csv(
+    # A row as text is CSV between parentheses, which the two missing values keep away from the columns.
+    table = pyarrow.csv.read_csv(
         pa.BufferReader(content),
-        pyarrow.csv.ReadOptions(column_names=schema.names),
+        pyarrow.csv.ReadOptions(column_names=["(", *schema.names, ")"]),
         pyarrow.csv.ParseOptions(newlines_in_values=True),
         pyarrow.csv.ConvertOptions(
             column_types=schema,
+            include_columns=schema.names,
             # PostgreSQL writes NULL as nothing and an empty text in quotes.
             null_values=[""],
             true_values=["t"],
@@ -103,3 +117,11 @@ def copy_out(cursor: Cursor, query: sql.Composable, schema: pa.Schema) -> pa.Tab
             quoted_strings_can_be_null=False,
         ),
     )
+    return _without_doubled_backslashes(table) if b"\\" in content else table
+
+
+def _without_doubled_backslashes(table: pa.Table) -> pa.Table:
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(place, field, pc.replace_substring(table[place], "\\\\", "\\"))
+    return table

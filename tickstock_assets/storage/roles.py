@@ -121,11 +121,12 @@ def _own_database(connection: psycopg.Connection[tuple[object, ...]], name: str)
         "database": sql.Identifier(name), "owner": sql.Identifier(OWNER),
         "app": sql.Identifier(APP), "reader": sql.Identifier(READER),
     }  # fmt: skip
-    # `merge` works with temporary tables; a migration may.
+    # `merge` works with temporary tables; a migration may. On TimescaleDB it makes a schema.
     for statement in (
         "REVOKE ALL ON DATABASE {database} FROM PUBLIC, {owner}, {app}, {reader}",
         "GRANT CONNECT ON DATABASE {database} TO {owner}, {app}, {reader}",
         "GRANT TEMPORARY ON DATABASE {database} TO {owner}, {app}",
+        "GRANT CREATE ON DATABASE {database} TO {owner}",
     ):
         connection.execute(sql.SQL(statement).format(**names))
     # Not the database itself, which its owner could drop.

@@ -60,7 +60,7 @@ def planned(connection: Connection, until: datetime | None = None) -> list[Refre
         """),
         {"until": until},
     ).one_or_none()
-    if row is None or row.start >= row.end:
+    if row is None or row.start is None or row.start >= row.end:
         return []
     return [Refresh(name, row.start, row.end) for name in ROLLUPS]
 

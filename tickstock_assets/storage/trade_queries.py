@@ -37,11 +37,19 @@ TRADES = """
            t.dividends::float8, t.pnl::float8, t.r_multiple::float8, t.exit_reason
     FROM backtest_trades t
 """
-TICKS = """
-    SELECT t.symbol::text, t.timestamp, t.exchange, t.trade_id, t.price::float8, t.quantity::float8,
-           t.quote_quantity::float8, t.side, t.is_buyer_maker, t.source
-    FROM ticks t
-"""
+TICK_COLUMNS = {
+    "exchange": "t.exchange",
+    "trade_id": "t.trade_id",
+    "price": "t.price::float8",
+    "quantity": "t.quantity::float8",
+    "quote_quantity": "t.quote_quantity::float8",
+    "side": "t.side",
+    "is_buyer_maker": "t.is_buyer_maker",
+    "conditions": "t.conditions",
+    "source": "t.source",
+    "recorded_at": "t.recorded_at",
+}
+DEFAULT_TICK_COLUMNS = ("exchange", "trade_id", "price", "quantity", "side")
 
 
 @dataclass(frozen=True)
@@ -138,13 +146,30 @@ def trades(pool: ArrowPool, which: TradeFilter | None = None, *, limit: int | No
     return _read(pool, TRADES, which or TradeFilter(), "t.run, t.trade_number", limit)
 
 
-def ticks(pool: ArrowPool, which: TickFilter | None = None, *, limit: int | None = None) -> pa.Table:
-    """Return trades of the market, in the order of symbol and time.
+def ticks(
+    pool: ArrowPool,
+    which: TickFilter | None = None,
+    *,
+    limit: int | None = None,
+    columns: Sequence[str] = DEFAULT_TICK_COLUMNS,
+) -> pa.Table:
+    """Return trades of the market, in the order of symbol and time: symbol, timestamp and the columns asked for.
+
+    Args:
+        pool: of a `MarketReader`, or one's own.
+        which: filter.
+        limit: rows at most.
+        columns: any of exchange, trade_id, price, quantity, quote_quantity (price x quantity), side, is_buyer_maker,
+            conditions, source, recorded_at.
 
     Raises:
         ConfigError, DatabaseError: as `signals`.
     """
-    return _read(pool, TICKS, which or TickFilter(), "t.symbol, t.timestamp, t.exchange, t.trade_id", limit)
+    if unknown := [name for name in columns if name not in TICK_COLUMNS]:
+        raise ConfigError(f"columns: expected some of {', '.join(TICK_COLUMNS)}, found {unknown[0]!r}")
+    listed = ", ".join(["t.symbol::text", "t.timestamp", *(TICK_COLUMNS[name] for name in dict.fromkeys(columns))])
+    statement = f"SELECT {listed} FROM ticks t"  # noqa: S608 of the list above
+    return _read(pool, statement, which or TickFilter(), "t.symbol, t.timestamp, t.exchange, t.trade_id", limit)
 
 
 def _read(
