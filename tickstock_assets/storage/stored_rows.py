@@ -74,8 +74,11 @@ def with_keys(target: Target, rows: pa.Table) -> sql.Composable:
 
 
 def bounds(target: Target, rows: pa.Table) -> sql.Composable:
-    """Return a condition in constants that the rows with these keys fulfil: it tells which chunks to look into."""
-    if target.time is None:
+    """Return a condition in constants that the rows with these keys fulfil: it tells which chunks to look into.
+
+    Without chunks there is none, as it would lead the planner away from the primary key.
+    """
+    if target.time is None or not target.has_chunks:
         return sql.SQL("true")
     moments = _moments(rows, target.time)
     return sql.SQL("t.symbol = ANY ({}) AND t.{time} >= {} AND t.{time} < {}").format(

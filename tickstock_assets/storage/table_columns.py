@@ -28,13 +28,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Target:
-    """A table to be written, and the columns of it that a frame has."""
+    """A table to be written, and the columns of it that a frame has; `has_chunks` where it is a hypertable."""
 
     name: str
     key: tuple[Column, ...]
     other: tuple[Column, ...]
     refreshed: tuple[str, ...]
     is_ranked: bool
+    has_chunks: bool
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -75,15 +76,18 @@ def describe(cursor: psycopg.Cursor[Any], table: str, frame_columns: Sequence[st
         SELECT a.attname, coalesce(base.typname, t.typname),
                CASE WHEN coalesce(base.typname, t.typname) = 'numeric' AND a.atttypmod > 0
                     THEN (a.atttypmod - %s) & 65535 END,
-               coalesce(a.attnum = ANY (i.indkey), false)
-        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type base ON base.oid = t.typbasetype
+               coalesce(a.attnum = ANY (i.indkey), false), c.relhassubclass
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type base ON base.oid = t.typbasetype
         LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
         WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
         ORDER BY array_position(i.indkey::int2[], a.attnum), a.attnum
         """,
         [NUMERIC_TYPMOD_HEADER, table],
     )
-    known = {row[0]: Column(*row) for row in cursor.fetchall()}
+    rows = cursor.fetchall()
+    if not rows:
+        raise ContractError(f"{table}: expected a table of the schema, found none; run `tickstock db migrate`")
+    known = {row[0]: Column(*row[:-1]) for row in rows}
     key = [column for column in known.values() if column.is_key]
     missing = [column.name for column in key if column.name not in frame_columns]
     if unexpected := [name for name in frame_columns if name not in known] or missing:
@@ -97,4 +101,5 @@ def describe(cursor: psycopg.Cursor[Any], table: str, frame_columns: Sequence[st
         other=tuple(column for name, column in known.items() if name in frame_columns and not column.is_key),
         refreshed=tuple(sorted(REFRESHED_ON_CORRECTION & known.keys() - set(frame_columns))),
         is_ranked=table.startswith("ohlcv") and "source" in frame_columns,
+        has_chunks=rows[0][-1],
     )
