@@ -57,7 +57,10 @@ BEGIN
         CONTINUE WHEN found.retention IS NOT DISTINCT FROM wanted.retention;
         PERFORM remove_retention_policy(wanted.relation, if_exists => TRUE);
         IF wanted.retention IS NOT NULL THEN
-            PERFORM add_retention_policy(wanted.relation, drop_after => wanted.retention);
+            -- Not at once, as is the default: a day to see what a new retention is about to drop, and to change it.
+            PERFORM add_retention_policy(
+                wanted.relation, drop_after => wanted.retention, initial_start => now() + INTERVAL '1 day'
+            );
         END IF;
     END LOOP;
 END

@@ -35,7 +35,9 @@ BEGIN
     IF found.retention IS DISTINCT FROM retention THEN
         PERFORM remove_retention_policy('public.ohlcv_1min', if_exists => TRUE);
         IF retention IS NOT NULL THEN
-            PERFORM add_retention_policy('public.ohlcv_1min', drop_after => retention);
+            PERFORM add_retention_policy(
+                'public.ohlcv_1min', drop_after => retention, initial_start => now() + INTERVAL '1 day'
+            );
         END IF;
     END IF;
 END

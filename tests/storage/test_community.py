@@ -51,6 +51,16 @@ def test_policies_are_those_of_the_settings(community_database: Engine) -> None:
     assert policies(community_database, "refresh") == dict.fromkeys(ROLLUP)
 
 
+def test_a_new_retention_leaves_a_day_to_change_it_before_anything_is_dropped(community_database: Engine) -> None:
+    migrate.upgrade(community_database, lifecycles=Lifecycles(minute=Lifecycle("7 days", "7 days", "30 days")))
+    first_runs = rows(
+        community_database,
+        """SELECT hypertable_name, initial_start > now() + interval '23 hours' FROM timescaledb_information.jobs
+           WHERE proc_name = 'policy_retention' AND hypertable_name IN ('ohlcv_1min', 'ticks') ORDER BY 1""",
+    )
+    assert first_runs == [("ohlcv_1min", True), ("ticks", True)]
+
+
 def test_changed_settings_change_the_policies_and_unset_ones_remove_them(community_database: Engine) -> None:
     chosen = Lifecycles(
         minute=Lifecycle("1 day", "7 days", "30 days"),

@@ -26,7 +26,7 @@ from tickstock_assets.storage import audit, revisions, stored_rows
 from tickstock_assets.storage.comparison import ABSENT, differing, key_codes, positions
 from tickstock_assets.storage.copying import conform, copy_in, read
 from tickstock_assets.storage.database import driver
-from tickstock_assets.storage.table_columns import Column, Target, describe
+from tickstock_assets.storage.table_columns import Column, Target, target_of
 
 Cursor = psycopg.Cursor[Any]
 Order = npt.NDArray[np.intp]
@@ -87,8 +87,8 @@ def merge(
         psycopg.Error: a value breaks a constraint of the table.
     """
     columns = frame.column_names if isinstance(frame, pa.Table) else list(frame.columns)
+    target = target_of(connection, table, columns)
     with driver(connection).cursor() as cursor:
-        target = describe(cursor, table, columns)
         order = _key_order(target, frame)
         _lock(cursor, target, frame, scope)
         counts = MergeCounts()
@@ -103,6 +103,8 @@ def _key_order(target: Target, frame: pd.DataFrame | pa.Table) -> Order | None:
     """Return the order of the rows by key, None where they are in it."""
     key = [_series(frame, column.name) for column in target.key]
     names = ", ".join(column.name for column in target.key)
+    if len(frame) == 1 and not any(part.isna().any() for part in key):
+        return None
     codes = key_codes(key)
     if (codes < 0).any():
         raise ContractError(f"{target.name}: expected the key ({names}) in every row, found a row without")
@@ -132,12 +134,10 @@ def _lock(cursor: Cursor, target: Target, frame: pd.DataFrame | pa.Table, scope:
         symbols.update(_series(frame, "symbol").dropna().unique().tolist())
     names = sorted(f"{target.name}|{symbol}" for symbol in symbols or {""})
     cursor.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM (SELECT unnest(%s::text[]) AS name) AS names",
-        [names],
-    )
-    cursor.execute(
-        "SELECT pg_advisory_xact_lock_shared(%s, floor(extract(epoch FROM clock_timestamp()))::integer)",
-        [OPEN_LOADS],
+        sql.SQL(
+            "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest({}::text[]) AS name; "
+            "SELECT pg_advisory_xact_lock_shared({}, floor(extract(epoch FROM clock_timestamp()))::integer)"
+        ).format(sql.Literal(names), sql.Literal(OPEN_LOADS))
     )
 
 

@@ -39,6 +39,8 @@ def positions(incoming: pa.Table, stored: pa.Table, key: Sequence[Column]) -> Co
 
     Keys are unique on both sides.
     """
+    if not stored.num_rows:
+        return np.full(incoming.num_rows, ABSENT, np.int64)
     names = [column.name for column in key]
     # What was read in the order in which it was written needs no search.
     if incoming.num_rows == stored.num_rows and all(incoming[name].equals(stored[name]) for name in names):
@@ -46,8 +48,6 @@ def positions(incoming: pa.Table, stored: pa.Table, key: Sequence[Column]) -> Co
     both = [pa.chunked_array(incoming[name].chunks + stored[name].chunks, incoming[name].type) for name in names]
     codes = key_codes(both)
     ours, theirs = codes[: incoming.num_rows], codes[incoming.num_rows :]
-    if not len(theirs):
-        return np.full(len(ours), ABSENT, np.int64)
     order = np.argsort(theirs, kind="stable")
     place = np.minimum(np.searchsorted(theirs, ours, sorter=order), len(theirs) - 1)
     found = order[place]

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from sqlalchemy import Connection
 
 from tickstock_assets.domain.errors import ContractError
+from tickstock_assets.storage.database import driver
 
 # Refreshed when a row is corrected, if the frame does not bring them. `created_at` is not: it says when a row began.
 REFRESHED_ON_CORRECTION = {"recorded_at", "detected_at", "updated_at", "last_updated"}
@@ -65,19 +67,29 @@ class Target:
         return REVISED.get(self.name)
 
 
-def describe(cursor: psycopg.Cursor[Any], table: str, frame_columns: Sequence[str]) -> Target:
-    """Return what is to be known of a table to write these columns.
+def target_of(connection: Connection, table: str, frame_columns: Sequence[str]) -> Target:
+    """Return what is to be known of a table to write these columns; asked of the catalog once a connection.
 
     Raises:
         ContractError: a column is not the table's, or one of its primary key is missing.
     """
+    known: dict[tuple[str, ...], Target] = connection.info.setdefault(__name__, {})
+    wanted = (table, *frame_columns)
+    if wanted not in known:
+        with driver(connection).cursor() as cursor:
+            known[wanted] = _describe(cursor, table, frame_columns)
+    return known[wanted]
+
+
+def _describe(cursor: psycopg.Cursor[Any], table: str, frame_columns: Sequence[str]) -> Target:
     cursor.execute(
         """
         SELECT a.attname, coalesce(base.typname, t.typname),
                CASE WHEN coalesce(base.typname, t.typname) = 'numeric' AND a.atttypmod > 0
                     THEN (a.atttypmod - %s) & 65535 END,
                coalesce(a.attnum = ANY (i.indkey), false), c.relhassubclass
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type base ON base.oid = t.typbasetype
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type base ON base.oid = t.typbasetype
         LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
         WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
         ORDER BY array_position(i.indkey::int2[], a.attnum), a.attnum
