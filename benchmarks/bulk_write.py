@@ -27,7 +27,7 @@ from tickstock_assets.storage.copying import copy_in
 from tickstock_assets.storage.database import driver, open_database
 
 SYMBOLS, DAYS, ROUNDS = 200, 2_500, 5
-TO_SQL_ROWS = 10_000
+TO_SQL_ROWS = 50_000
 GOALS = {"fresh": 0.9, "unchanged": 2.5, "1% corrected": 2.0}
 AIMS_WITHOUT_FOREIGN_KEY = {"fresh": 0.9, "unchanged": 1.2, "1% corrected": 1.0}
 TO_SQL_GOAL = 30
@@ -152,6 +152,7 @@ def main(n_rounds: int) -> None:
             with engine.begin() as connection:
                 connection.exec_driver_sql("TRUNCATE ohlcv_daily, bar_revisions")
             merge_seconds.append(timed(engine, lambda connection: merge(connection, "ohlcv_daily", frame))[0])
+        print(f"to_sql {rate:,.0f} rows a second, merge {len(frame) / statistics.median(merge_seconds):,.0f}")
         times_to_sql = len(frame) / statistics.median(merge_seconds) / rate
         memory = peak_memory_ratio(home) if sys.platform == "linux" else None
         with engine.begin() as connection:

@@ -63,7 +63,7 @@ def adjusted_bars(pool: ArrowPool, request: BarRequest, wanted: Adjustment) -> p
     """Return the bars of a request, adjusted."""
     of_session = request.timeframe == "1d"
     more = () if of_session or "exchange" in request.columns else ("exchange",)
-    table = pool.read(*replace(request, columns=(*request.columns, *more)).statement())
+    table = request.in_order(pool.read(*replace(request, columns=(*request.columns, *more)).statement()))
     if table.num_rows:
         day = table["date"].to_pandas(date_as_object=False).to_numpy() if of_session else _sessions_of(pool, table)
         price, volume = _factors(pool, request, wanted, table["symbol"].to_pandas(), day)

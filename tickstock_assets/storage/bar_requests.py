@@ -10,6 +10,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.timeframes import Timeframe, timeframe
@@ -61,17 +63,26 @@ class BarRequest:
         return "date" if self.timeframe == "1d" else "timestamp"
 
     def statement(self) -> tuple[str, list[object]]:
-        """Return the SQL and its parameters; rows are in the order of symbol and time."""
+        """Return the SQL and its parameters; rows of one symbol are in the order of time, others in any."""
         parameters = _Parameters()
         conditions = self._conditions(parameters)
-        order = f"ORDER BY symbol, {self.time_column}"
+        order = f" ORDER BY {self.time_column}" if self.symbols is not None and len(self.symbols) == 1 else ""
         if self.as_of is None:
-            return f"{self._select(TABLES[self.timeframe], conditions)} {order}", parameters.bound
+            return f"{self._select(TABLES[self.timeframe], conditions)}{order}", parameters.bound
         known = f"b.recorded_at <= {parameters.bind(self.as_of, 'timestamptz')}"
         superseded = f"b.superseded_at > {parameters.bind(self.as_of, 'timestamptz')}"
         current = self._select(TABLES[self.timeframe], [*conditions, known])
         revised = self._select(REVISIONS[self.timeframe], [*conditions, known, superseded])
-        return f"{current} UNION ALL {revised} {order}", parameters.bound
+        return f"{current} UNION ALL {revised}{order}", parameters.bound
+
+    def in_order(self, rows: pa.Table) -> pa.Table:
+        """Return the rows by symbol and time. They are stored so as a rule, and looking costs a tenth of sorting."""
+        symbols, moments = rows["symbol"].combine_chunks(), rows[self.time_column].combine_chunks()
+        later = pc.greater(moments[1:], moments[:-1])
+        as_stored = pc.or_(pc.greater(symbols[1:], symbols[:-1]), pc.and_(pc.equal(symbols[1:], symbols[:-1]), later))
+        if rows.num_rows < 2 or pc.all(as_stored).as_py():
+            return rows
+        return rows.sort_by([("symbol", "ascending"), (self.time_column, "ascending")])
 
     def _select(self, table: str, conditions: list[str]) -> str:
         values = {"symbol": "b.symbol::text", self.time_column: f"b.{self.time_column}"}

@@ -26,6 +26,7 @@ from tickstock_assets.storage import audit, revisions, stored_rows
 from tickstock_assets.storage.comparison import ABSENT, differing, key_codes, positions
 from tickstock_assets.storage.copying import conform, copy_in, read
 from tickstock_assets.storage.database import driver
+from tickstock_assets.storage.stored_rows import StoredRows
 from tickstock_assets.storage.table_columns import Column, Target, target_of
 
 Cursor = psycopg.Cursor[Any]
@@ -143,7 +144,7 @@ def _lock(cursor: Cursor, target: Target, frame: pd.DataFrame | pa.Table, scope:
 
 def _batches(
     target: Target, frame: pd.DataFrame | pa.Table, order: Order | None, scope: Scope | None
-) -> Iterator[tuple[pa.Table, sql.Composable]]:
+) -> Iterator[tuple[pa.Table, StoredRows]]:
     """Yield rows in the order of the key, each time with the stored ones to compare them with."""
 
     def rows(start: int, stop: int) -> pa.Table:
@@ -188,7 +189,7 @@ def _grouped(windows: Sequence[Window], row_counts: Mapping[str, int]) -> Iterat
 
 
 def _merge_batch(
-    cursor: Cursor, target: Target, incoming: pa.Table, counterparts: sql.Composable, *, is_scope: bool
+    cursor: Cursor, target: Target, incoming: pa.Table, counterparts: StoredRows, *, is_scope: bool
 ) -> MergeCounts:
     stored = read(cursor, target.columns, counterparts, incoming.schema)
     place = positions(incoming, stored, target.key)

@@ -15,6 +15,7 @@ import pyarrow.csv
 from psycopg import sql
 
 from tickstock_assets.domain.errors import ContractError
+from tickstock_assets.storage.stored_rows import StoredRows
 from tickstock_assets.storage.table_columns import Column
 
 Cursor = psycopg.Cursor[Any]
@@ -84,32 +85,33 @@ def copy_in(cursor: Cursor, table: str, rows: pa.Table) -> None:
         copy.write(memoryview(buffer.getvalue()))
 
 
-def read(cursor: Cursor, columns: Sequence[Column], source: sql.Composable, schema: pa.Schema) -> pa.Table:
-    """Return these columns of the rows of a FROM clause in these types, seeing what this transaction has written.
+def read(cursor: Cursor, columns: Sequence[Column], stored: StoredRows, schema: pa.Schema) -> pa.Table:
+    """Return these columns of stored rows in these types, seeing what this transaction has written.
 
-    The server joins thousands of rows into one: sending and taking them one by one costs more than all the rest, also
-    with COPY.
+    The server joins the rows of a stretch into one text: sending and taking them one by one costs more than all the
+    rest, also with COPY.
     """
-    row = sql.SQL("ROW(NULL, {}, NULL)::text").format(
-        sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column.name)) for column in columns)
-    )
-    statement = sql.SQL(
-        "SELECT convert_to(string_agg(line, E'\n'), 'UTF8') "
-        "FROM (SELECT {row} AS line, row_number() OVER () / {rows_together} AS part FROM {source}) AS lines "
-        "GROUP BY part ORDER BY part"
-    ).format(row=row, rows_together=sql.Literal(ROWS_TOGETHER), source=source)
-    content = b"\n".join(part for (part,) in cursor.execute(statement, binary=True))
-    if not content:
+    line = sql.SQL("concat({})").format(sql.SQL(", ',', ").join(map(_as_csv, columns)))
+    if stored.stretches is not None:
+        statement = sql.SQL(
+            "SELECT convert_to((SELECT string_agg({line}, E'\n') FROM ({query}) AS t), 'UTF8') FROM {stretches}"
+        ).format(line=line, query=stored.query, stretches=stored.stretches)
+    else:
+        statement = sql.SQL(
+            "SELECT convert_to(string_agg(line, E'\n'), 'UTF8') "
+            "FROM (SELECT {line} AS line, row_number() OVER () / {rows_together} AS part FROM ({query}) AS t) AS lines "
+            "GROUP BY part"
+        ).format(line=line, rows_together=sql.Literal(ROWS_TOGETHER), query=stored.query)
+    parts = [part for (part,) in cursor.execute(statement, binary=True) if part is not None]
+    if not parts:
         return schema.empty_table()
-    # A row as text is CSV between parentheses, which the two missing values keep away from the columns.
-    table = pyarrow.csv.read_csv(
-        pa.BufferReader(content),
-        pyarrow.csv.ReadOptions(column_names=["(", *schema.names, ")"]),
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(b"\n".join(parts)),
+        pyarrow.csv.ReadOptions(column_names=schema.names),
         pyarrow.csv.ParseOptions(newlines_in_values=True),
         pyarrow.csv.ConvertOptions(
             column_types=schema,
-            include_columns=schema.names,
-            # PostgreSQL writes NULL as nothing and an empty text in quotes.
+            # A missing value is nothing, an empty text is in quotes.
             null_values=[""],
             true_values=["t"],
             false_values=["f"],
@@ -117,11 +119,9 @@ def read(cursor: Cursor, columns: Sequence[Column], source: sql.Composable, sche
             quoted_strings_can_be_null=False,
         ),
     )
-    return _without_doubled_backslashes(table) if b"\\" in content else table
 
 
-def _without_doubled_backslashes(table: pa.Table) -> pa.Table:
-    for place, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):
-            table = table.set_column(place, field, pc.replace_substring(table[place], "\\\\", "\\"))
-    return table
+def _as_csv(column: Column) -> sql.Composed:
+    if ARROW_TYPES[column.type] != pa.string():
+        return sql.SQL("t.{}").format(sql.Identifier(column.name))
+    return sql.SQL("""'"' || replace(t.{}::text, '"', '""') || '"'""").format(sql.Identifier(column.name))

@@ -76,7 +76,7 @@ class MarketReader:
         if request.as_of is not None:
             require_settled(self.pool, request)
         if wanted is None or not {*PRICES, "volume"} & {*request.columns}:
-            table = self.pool.read(*request.statement())
+            table = request.in_order(self.pool.read(*request.statement()))
         else:
             table = adjusted_bars(self.pool, request, wanted)
         self._require_known(request, table)

@@ -1,10 +1,11 @@
-"""Which stored rows a merge has to look at: FROM clauses, in which the table is called `t`.
+"""Which stored rows a merge has to look at: queries, in which the table is called `t`.
 
 A symbol and a stretch of time are looked up one after the other along the primary key: a planner left alone with many
 symbols takes the index by time, in which a symbol's rows are far apart, until statistics have caught up with a load.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import starmap
 
@@ -24,21 +25,29 @@ ONE_DAY = timedelta(days=1)
 ARRAY_TYPES = {"varchar": "text"}
 
 
-def of_values(target: Target, values: Mapping[str, Sequence[str]]) -> sql.Composable:
+@dataclass(frozen=True)
+class StoredRows:
+    """A query of whole rows; with `stretches`, a FROM item called `w`, it is asked once for each of them."""
+
+    query: sql.Composable
+    stretches: sql.Composable | None = None
+
+
+def of_values(target: Target, values: Mapping[str, Sequence[str]]) -> StoredRows:
     """Return the rows whose columns have one of these values."""
-    return sql.SQL("{} t WHERE {}").format(sql.Identifier(target.name), _has(values))
+    return StoredRows(sql.SQL("SELECT * FROM {} t WHERE {}").format(sql.Identifier(target.name), _has(values)))
 
 
 def of_windows(
     target: Target, windows: Sequence[Window], time_column: str, values: Mapping[str, Sequence[str]]
-) -> sql.Composable:
+) -> StoredRows:
     """Return the rows in one of the windows, whole days in UTC, that have these values."""
     stretches = [(window.symbol, str(window.start), str(window.end + ONE_DAY)) for window in windows]
     column = next(column for column in target.columns if column.name == time_column)
     return _along_the_key(target, column, stretches, _has(values))
 
 
-def near(target: Target, rows: pa.Table) -> sql.Composable:
+def near(target: Target, rows: pa.Table) -> StoredRows:
     """Return the rows that have the keys of these, and few others.
 
     `rows` are in the order of a key of which the symbol is the first part.
@@ -57,7 +66,7 @@ def near(target: Target, rows: pa.Table) -> sql.Composable:
     return _along_the_key(target, time, stretches, sql.SQL("true"))
 
 
-def with_keys(target: Target, rows: pa.Table) -> sql.Composable:
+def with_keys(target: Target, rows: pa.Table) -> StoredRows:
     """Return the rows that have the key of one of these."""
     arrays = [
         sql.SQL("{}::{}[]").format(
@@ -66,10 +75,12 @@ def with_keys(target: Target, rows: pa.Table) -> sql.Composable:
         )
         for column in target.key
     ]
-    return sql.SQL("{} t WHERE ({}) IN (SELECT * FROM unnest({}))").format(
-        sql.Identifier(target.name),
-        sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column.name)) for column in target.key),
-        sql.SQL(", ").join(arrays),
+    return StoredRows(
+        sql.SQL("SELECT * FROM {} t WHERE ({}) IN (SELECT * FROM unnest({}))").format(
+            sql.Identifier(target.name),
+            sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column.name)) for column in target.key),
+            sql.SQL(", ").join(arrays),
+        )
     )
 
 
@@ -89,25 +100,25 @@ def bounds(target: Target, rows: pa.Table) -> sql.Composable:
     )
 
 
-def _along_the_key(
-    target: Target, time: Column, stretches: Sequence[Stretch], condition: sql.Composable
-) -> sql.Composable:
+def _along_the_key(target: Target, time: Column, stretches: Sequence[Stretch], condition: sql.Composable) -> StoredRows:
     symbols, lows, highs = zip(*stretches, strict=True) if stretches else ((), (), ())
-    return sql.SQL(
-        "unnest({symbols}::text[], {lows}::{type}[], {highs}::{type}[]) AS w (symbol, low, high) CROSS JOIN LATERAL ("
-        "SELECT * FROM {table} t WHERE t.symbol = w.symbol AND t.{time} >= w.low AND t.{time} < w.high AND {condition} "
-        "AND t.{time} >= {lowest} AND t.{time} < {highest} ORDER BY {key}) AS t"
+    query = sql.SQL(
+        "SELECT * FROM {table} t WHERE t.symbol = w.symbol AND t.{time} >= w.low AND t.{time} < w.high "
+        "AND t.{time} >= {lowest} AND t.{time} < {highest} AND {condition} ORDER BY {key}"
     ).format(
-        symbols=sql.Literal(list(symbols)),
-        lows=sql.Literal(list(lows)),
-        highs=sql.Literal(list(highs)),
+        # Constants besides, which tell a planner at once which chunks there are to look into.
         lowest=sql.Literal(min(lows, default=None)),
         highest=sql.Literal(max(highs, default=None)),
-        type=sql.SQL(time.type),
         table=sql.Identifier(target.name),
         time=sql.Identifier(time.name),
         condition=condition,
         key=sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column.name)) for column in target.key),
+    )
+    return StoredRows(
+        query,
+        sql.SQL("unnest({}::text[], {}::{type}[], {}::{type}[]) AS w (symbol, low, high)").format(
+            sql.Literal(list(symbols)), sql.Literal(list(lows)), sql.Literal(list(highs)), type=sql.SQL(time.type)
+        ),
     )
 
 
