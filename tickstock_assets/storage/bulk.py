@@ -102,10 +102,10 @@ def merge(
 
 def _key_order(target: Target, frame: pd.DataFrame | pa.Table) -> Order | None:
     """Return the order of the rows by key, None where they are in it."""
+    if len(frame) == 1 and isinstance(frame, pa.Table) and not any(frame[part.name].null_count for part in target.key):
+        return None
     key = [_series(frame, column.name) for column in target.key]
     names = ", ".join(column.name for column in target.key)
-    if len(frame) == 1 and not any(part.isna().any() for part in key):
-        return None
     codes = key_codes(key)
     if (codes < 0).any():
         raise ContractError(f"{target.name}: expected the key ({names}) in every row, found a row without")
@@ -132,7 +132,9 @@ def _lock(cursor: Cursor, target: Target, frame: pd.DataFrame | pa.Table, scope:
     """
     symbols = {window.symbol for window in scope.windows or ()} if scope else set()
     if target.has_symbol:
-        symbols.update(_series(frame, "symbol").dropna().unique().tolist())
+        column = frame["symbol"]
+        unique = column.unique().to_pylist() if isinstance(column, pa.ChunkedArray) else column.unique().tolist()
+        symbols.update(symbol for symbol in unique if isinstance(symbol, str))
     names = sorted(f"{target.name}|{symbol}" for symbol in symbols or {""})
     cursor.execute(
         sql.SQL(
