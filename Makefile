@@ -15,8 +15,8 @@ demo: $(INSTALLED) ## Load the sample data, from raw bars to backtests, on an em
 ui: $(INSTALLED) ## Open the Dagster web UI on http://127.0.0.1:3000
 	@$(BIN)/tickstock ui
 
-test: $(INSTALLED) ## Run the tests, with coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+test: $(INSTALLED) ## Run the tests, with coverage, a process a core
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 lint: $(INSTALLED) ## Check style, types and formatting
 	@$(BIN)/ruff check .

@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ TIMESCALEDB_URL = "TICKSTOCK_TEST_TIMESCALEDB_URL"
 # When 1, a run in which no Community-only test ran fails.
 REQUIRE_COMMUNITY = "TICKSTOCK_TEST_REQUIRE_COMMUNITY"
 TIERS = pytest.StashKey[Tiers]()
-COMMUNITY_ONLY = pytest.StashKey[Counter[str]]()
+COMMUNITY_ONLY = ("only on", "community")
 
 
 # --- which servers there are
@@ -58,7 +57,8 @@ def tiers_wanted(item: pytest.Item | pytest.Metafunc) -> tuple[str, ...]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[COMMUNITY_ONLY] = Counter()
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(CommunityCount(config))
     config.addinivalue_line("markers", "tiers(*names): run the test on these tiers of the server only")
 
 
@@ -90,37 +90,40 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 # --- Community-only tests are counted: a run without any must be told from one in which all passed
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    config.stash[COMMUNITY_ONLY]["collected"] = sum(map(is_community_only, items))
+class CommunityCount:
+    """Counts in the process that reports, of the tests that several processes run."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config, self.reported, self.run = config, 0, 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if COMMUNITY_ONLY not in map(tuple, report.user_properties):
+            return
+        self.reported += report.when == "setup"
+        self.run += report.when == "call" and not report.skipped
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        if self.is_missed() and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.write_line(f"Community-only tests: {self.run} of {self.reported} ran")
+        if self.is_missed():
+            terminalreporter.write_line(
+                f"{REQUIRE_COMMUNITY}=1: expected at least one of them to run, found none", red=True
+            )
+
+    def is_missed(self) -> bool:
+        is_required = os.environ.get(REQUIRE_COMMUNITY) == "1" and not self.config.option.collectonly
+        return is_required and not self.run
 
 
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    is_skipped = call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception)
-    if call.when == "call" and not is_skipped and is_community_only(item):
-        item.config.stash[COMMUNITY_ONLY]["run"] += 1
-
-
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if is_community_missed(session.config) and exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    counts = config.stash[COMMUNITY_ONLY]
-    terminalreporter.write_line(f"Community-only tests: {counts['run']} of {counts['collected']} ran")
-    if is_community_missed(config):
-        terminalreporter.write_line(
-            f"{REQUIRE_COMMUNITY}=1: expected at least one of them to run, found none", red=True
-        )
-
-
-def is_community_only(item: pytest.Item) -> bool:
-    return "tier" in getattr(item, "fixturenames", ()) and tiers_wanted(item) == (tiers.COMMUNITY,)
-
-
-def is_community_missed(config: pytest.Config) -> bool:
-    is_required = os.environ.get(REQUIRE_COMMUNITY) == "1" and not config.option.collectonly
-    return is_required and not config.stash[COMMUNITY_ONLY]["run"]
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if "tier" in getattr(item, "fixturenames", ()) and tiers_wanted(item) == (tiers.COMMUNITY,):
+        report.user_properties.append(COMMUNITY_ONLY)
+    return report
 
 
 # --- servers and databases

@@ -82,7 +82,9 @@ def verbs() -> dict[str, Any]:
 
 def verbs_named_in(text: str) -> set[str]:
     """Return what follows the word tickstock in code."""
-    found = re.findall(r"(?<![\w./-])(?:\.venv/bin/)?tickstock ((?:db|quarantine) [a-z-]+|[a-z]+)", "\n".join(code_in(text)))
+    found = re.findall(
+        r"(?<![\w./-])(?:\.venv/bin/)?tickstock ((?:db|quarantine) [a-z-]+|[a-z]+)", "\n".join(code_in(text))
+    )
     return set(found)
 
 

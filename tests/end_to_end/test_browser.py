@@ -110,7 +110,9 @@ def test_what_the_server_lacks_stands_on_the_database_as_a_warning_with_what_tur
     page.goto(f"/assets/{WARNED}?view=checks")
     expect(page.get_by_text("database_features_on").first).to_be_visible()
     page.get_by_text("database_features_on").first.click()
-    said = page.get_by_text("compression: the embedded server is plain PostgreSQL; set TICKSTOCK_DATABASE_URL to a server")
+    said = page.get_by_text(
+        "compression: the embedded server is plain PostgreSQL; set TICKSTOCK_DATABASE_URL to a server"
+    )
     expect(said.first).to_be_visible()
     # The sign of a check that only warns; one that failed with an error has another.
     expect(page.get_by_label("warning_outline").first).to_be_visible()

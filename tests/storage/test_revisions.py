@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
-from tickstock_assets.storage.market_data import MarketReader
 
 from tests.storage.test_bulk import bars
 from tickstock_assets.storage.bulk import MergeCounts, merge
+from tickstock_assets.storage.market_data import MarketReader
 
 SYMBOLS = ["AAPL", "MSFT"]
 DAYS = [date(2024, 1, 2) + timedelta(days=n) for n in (0, 1, 2, 3, 6, 200)]
