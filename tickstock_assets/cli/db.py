@@ -14,6 +14,7 @@ from tickstock_assets.storage import embedded, migrate, tiers
 from tickstock_assets.storage.capability import capability
 from tickstock_assets.storage.database import database_url, open_engine
 from tickstock_assets.storage.database import status as database_status
+from tickstock_assets.storage.health import health
 from tickstock_assets.storage.tier_status import TierStatus, tier_status
 from tickstock_assets.storage.tier_status import as_dict as tier_as_dict
 
@@ -31,8 +32,9 @@ def status(*, as_json: JsonOption = False) -> None:
     found = database_status(engine, is_embedded=is_embedded)
     with engine.connect() as connection:
         made = tier_status(connection, settings().lifecycles, is_embedded=is_embedded)
+    state = health(engine, settings().home_path if is_embedded else None, settings().low_disk_gb)
     if as_json:
-        print_json({**found.as_dict(), **tier_as_dict(made)})
+        print_json({**found.as_dict(), **tier_as_dict(made), "health": state.as_dict()})
         return
     up_to_date = found.revision == found.latest_revision
     advice = "" if up_to_date else f" (latest is {found.latest_revision}: run `tickstock db migrate`)"
@@ -40,6 +42,7 @@ def status(*, as_json: JsonOption = False) -> None:
     table.add_row("Server", f"{found.server}, PostgreSQL {found.version}")
     table.add_row("Tier", found.tier + (f" {found.timescaledb}" if found.timescaledb else ""))
     table.add_row("Schema revision", (found.revision or "none") + advice)
+    table.add_row("Health", "; ".join([state.status, *state.warnings]))
     table.add_row("Size", f"{found.size_bytes / BYTES_PER_MB:,.1f} MB")
     for name, rows in found.rows.items():
         table.add_row(f"  {name}", f"{rows:,} rows")

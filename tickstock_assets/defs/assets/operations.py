@@ -9,6 +9,7 @@ from tickstock_assets.defs.plots import rows_as_table
 from tickstock_assets.defs.resources import engine
 from tickstock_assets.settings import settings
 from tickstock_assets.storage.database import status
+from tickstock_assets.storage.health import health
 from tickstock_assets.storage.tier_status import Hypertable, Policy, TierStatus, tier_status
 
 GROUP = "operations"
@@ -25,8 +26,12 @@ def database() -> dg.MaterializeResult[None]:
     """The PostgreSQL server that everything is stored on: version, tier, hypertables and policies. Nothing is written."""
     found = status(engine(), is_embedded=settings().database_url is None)
     made = tier_of_database()
+    home = settings().home_path if settings().database_url is None else None
+    state = health(engine(), home, settings().low_disk_gb)
     return dg.MaterializeResult(
         metadata={
+            "health": "; ".join([state.status, *state.warnings]),
+            "latency_ms": state.latency_ms,
             "server": found.server,
             "postgresql": found.version,
             "tier": found.tier,
