@@ -43,7 +43,8 @@ BEGIN
                        / nullif(sum(volume) FILTER (WHERE vwap IS NOT NULL), 0))::NUMERIC(18, 8) AS vwap,
                    sum(trades_count)::BIGINT AS trades_count,
                    max(exchange) AS exchange,
-                   max(source) AS source,
+                   -- The one that ranks last; of two that rank the same, the later in the alphabet, so that it is always the same.
+                   last(source, lpad(source_rank(source)::TEXT, 5, '0') || source) AS source,
                    max(recorded_at) AS recorded_at
             FROM public.ohlcv_1min GROUP BY symbol, time_bucket(%2$L, timestamp)
             WITH NO DATA

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, make_url, text
 
 from tests.conftest import Demo, tickstock
+from tests.storage import tiers
 from tests.storage.servers import wait_until
 from tickstock_assets.domain.errors import ConfigError, DatabaseError
 from tickstock_assets.storage import backup, embedded
@@ -32,6 +34,21 @@ ROWS = """
         FROM generate_series('2024-01-02 14:30Z'::timestamptz, '2024-01-20', '1 hour') moment;
     INSERT INTO audit_trail (event_type, entity_type, entity_id, action, metadata)
         VALUES ('load', 'ohlcv_daily', 'AAPL', 'merge', '{"rows": 459}');
+"""
+# Made last, so that pg_dump locks it last.
+TABLE_THAT_IS_NOT_COUNTED = "CREATE SCHEMA aside; CREATE TABLE aside.held ()"
+# Ticks of two days that are long past their retention of a year, and its job due long ago.
+TICKS_THAT_ARE_DUE = """
+    INSERT INTO symbols (symbol) VALUES ('AAPL');
+    INSERT INTO ticks (symbol, timestamp, price, quantity, source)
+        SELECT 'AAPL', moment, 10, 1, 'sample'
+        FROM generate_series('2020-01-02 14:30Z'::timestamptz, '2020-01-03 14:29Z', '1 minute') moment;
+    SELECT alter_job(job_id, initial_start => '2020-01-01 00:00Z', next_start => '2020-01-01 00:00Z')
+        FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention' AND hypertable_name = 'ticks';
+"""
+SCHEDULERS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'TimescaleDB Background Worker Scheduler'
 """
 
 
@@ -51,6 +68,29 @@ def contents(engine: Engine) -> dict[str, tuple[int, str]]:
 def databases(engine: Engine) -> set[str]:
     with engine.connect() as connection:
         return set(connection.execute(text("SELECT datname FROM pg_database")).scalars())
+
+
+def schedulers(engine: Engine) -> int:
+    """Return how many processes there are that start TimescaleDB's jobs in this database."""
+    with engine.connect() as connection:
+        return int(connection.execute(text(SCHEDULERS)).scalar_one())
+
+
+def address(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def waits_for_a_lock(engine: Engine, application: str) -> bool:
+    with engine.connect() as connection:
+        return bool(
+            connection.execute(
+                text("""
+                    SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                                   AND application_name = :application AND wait_event_type = 'Lock')
+                """),
+                {"application": application},
+            ).scalar()
+        )
 
 
 @pytest.fixture
@@ -224,17 +264,15 @@ def test_a_dump_that_is_killed_in_the_middle_leaves_nothing(
     file = tmp_path / "market.dump"
     code = "import sys; from pathlib import Path; from sqlalchemy import make_url; from tickstock_assets.storage import backup; "
     code += "backup.dump(make_url(sys.argv[1]), Path(sys.argv[2]))"
-    with psycopg.connect(filled.url.set(drivername="postgresql").render_as_string(hide_password=False)) as other:
-        other.execute("LOCK TABLE symbols")  # which the dump has to wait for
+    with filled.begin() as connection:
+        connection.execute(text(TABLE_THAT_IS_NOT_COUNTED))
+    with psycopg.connect(address(filled.url)) as other:
+        other.execute("LOCK TABLE aside.held")  # which pg_dump has to wait for
         process = subprocess.Popen(
             [sys.executable, "-c", code, filled.url.render_as_string(hide_password=False), str(file)],
             stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2],
         )  # fmt: skip
-        waiting = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'"
-        )
-        with filled.connect().execution_options(isolation_level="AUTOCOMMIT") as observer:
-            wait_until(lambda: observer.execute(waiting).scalar_one() > 0)
+        wait_until(lambda: waits_for_a_lock(filled, "pg_dump"))
         [child] = psutil.Process(process.pid).children()
         assert not filled.url.password or filled.url.password not in " ".join(child.cmdline())
         os.kill(process.pid, how)
@@ -242,6 +280,78 @@ def test_a_dump_that_is_killed_in_the_middle_leaves_nothing(
         other.rollback()
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_that_go_during_a_dump_are_in_it_and_in_its_manifest(
+    filled: Engine, tier: str, elsewhere: URL, tmp_path: Path
+) -> None:
+    has_chunks = tier in tiers.TIMESCALEDB
+    removal = "SELECT tier.drop_chunks_before('ohlcv_daily', '2022-01-01')" if has_chunks else "TRUNCATE ohlcv_daily"
+    before = contents(filled)
+
+    def remove() -> None:
+        with psycopg.connect(address(filled.url), autocommit=True, application_name="removal") as connection:
+            connection.execute(removal)
+
+    with filled.begin() as connection:
+        connection.execute(text(TABLE_THAT_IS_NOT_COUNTED))
+    removing = threading.Thread(target=remove)
+    with psycopg.connect(address(filled.url)) as other:
+        other.execute("LOCK TABLE aside.held")
+
+        def remove_as_soon_as_pg_dump_is_done(*_: object) -> None:
+            if removing.ident is None and waits_for_a_lock(filled, "pg_dump"):
+                removing.start()
+                wait_until(lambda: waits_for_a_lock(filled, "removal"))
+                other.rollback()
+
+        made = backup.dump(filled.url, tmp_path / "market.dump", remove_as_soon_as_pg_dump_is_done)
+    removing.join()
+    assert contents(filled)["ohlcv_daily"][0] == 0
+    assert made.rows["ohlcv_daily"] == 459
+    restore(elsewhere, tmp_path / "market.dump")
+    restored = open_engine(elsewhere)
+    assert contents(restored) == before
+    restored.dispose()
+
+
+def test_rows_that_a_retention_is_about_to_drop_are_restored_and_only_then_dropped(
+    community_database: Engine, elsewhere: URL, tmp_path: Path
+) -> None:
+    with community_database.begin() as connection:
+        connection.exec_driver_sql(TICKS_THAT_ARE_DUE)
+    made = backup.dump(community_database.url, tmp_path / "market.dump")
+    assert made.rows["ticks"] == 1440
+    assert restore(elsewhere, tmp_path / "market.dump") == made  # which compared the rows
+    restored = open_engine(elsewhere)
+    wait_until(lambda: contents(restored)["ticks"][0] == 0)
+    restored.dispose()
+
+
+@pytest.mark.tiers(*tiers.TIMESCALEDB)
+def test_jobs_of_a_restored_database_run(filled: Engine, elsewhere: URL, tmp_path: Path) -> None:
+    backup.dump(filled.url, tmp_path / "market.dump")
+    restore(elsewhere, tmp_path / "market.dump")
+    restored = open_engine(elsewhere)
+    wait_until(lambda: schedulers(restored) == 1)
+    restored.dispose()
+
+
+@pytest.mark.tiers(*tiers.TIMESCALEDB)
+def test_a_database_that_could_not_be_replaced_has_its_jobs_run_again(filled: Engine, tmp_path: Path) -> None:
+    backup.dump(filled.url, tmp_path / "market.dump")
+    before, there = contents(filled), databases(filled)
+    with filled.begin() as connection:
+        connection.execute(text("SELECT _timescaledb_functions.start_background_workers()"))
+    wait_until(lambda: schedulers(filled) == 1)
+    filled.dispose()
+    with (
+        psycopg.connect(address(filled.url), autocommit=True, replication="database"),  # no ordinary session
+        pytest.raises(DatabaseError, match=r"expected no one to use the database, found .*1 other session"),
+    ):
+        restore(filled.url, tmp_path / "market.dump", replace=True)
+    wait_until(lambda: schedulers(filled) == 1)
+    assert (contents(filled), databases(filled)) == (before, there)
 
 
 def test_the_demos_database_moves_to_another_home(

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import uuid
 from datetime import date
 from decimal import Decimal
 
@@ -38,6 +39,9 @@ def connection(database: Engine) -> Connection:
     with database.begin() as connection:
         connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL'), ('MSFT')"))
         yield connection
+
+
+DAYS_OF_JANUARY = [(f"2024-01-{day:02d}", 10.0) for day in range(1, 29)]
 
 
 def closes(connection: Connection) -> dict[str, str]:
@@ -122,6 +126,14 @@ def test_missing_values_become_null_and_a_null_that_stays_null_is_unchanged(conn
     assert merge(connection, "bar_features", frame) == MergeCounts(inserted=1)
     assert merge(connection, "bar_features", frame) == MergeCounts(unchanged=1)
     assert connection.execute(text("SELECT spread_ratio, atr_14 FROM bar_features")).one()[0] is None
+
+
+def test_a_missing_value_at_the_very_end_of_what_is_stored_is_one(connection: Connection) -> None:
+    rows = pd.DataFrame(
+        {"symbol": ["GOOG", "IBM"], "exchange": "XNYS", "list_date": [pd.Timestamp("2004-08-19"), pd.NaT]}
+    )
+    assert merge(connection, "symbols", rows) == MergeCounts(inserted=2)
+    assert merge(connection, "symbols", rows) == MergeCounts(unchanged=2)
 
 
 def test_values_are_compared_as_the_table_keeps_them(connection: Connection) -> None:
@@ -285,3 +297,211 @@ def test_any_number_merged_twice_is_unchanged_the_second_time(connection: Connec
     )  # fmt: skip
     assert merge(connection, "ohlcv_daily", frame) == MergeCounts(inserted=len(values))
     assert merge(connection, "ohlcv_daily", frame) == MergeCounts(unchanged=len(values))
+
+
+# --- what a merge refuses, and what it once got wrong
+
+
+def test_windows_of_a_scope_that_overlap_remove_nothing_that_the_frame_has(connection: Connection) -> None:
+    days = [f"2021-{month:02d}-{day:02d}" for month in range(4, 9) for day in range(1, 29)]
+    frame = features(*days)
+    windows = [
+        Window("AAPL", date(2021, 1, 1), date(2021, 6, 30)),
+        Window("AAPL", date(2021, 6, 1), date(2021, 12, 31)),
+    ]
+    merge(connection, "bar_features", frame)
+    assert merge(connection, "bar_features", frame, Scope(windows)) == MergeCounts(unchanged=len(days))
+
+
+def test_a_scope_of_many_batches_holds_where_the_key_does_not_begin_with_the_symbol(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH_ROWS", 10)
+    start = pd.Timestamp("2024-01-02", tz="UTC")
+    rows = pd.DataFrame(
+        [
+            {
+                "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{symbol}{number}")), "version": 1, "symbol": symbol,
+                "timeframe": "1d", "start_time": start + pd.Timedelta(days=number), "duration_bars": 20,
+                "end_time": start + pd.Timedelta(days=number + 28), "known_at": start + pd.Timedelta(days=number + 29),
+                "creek_level": 11, "ice_level": 10, "range_width": 1, "jump_target": 12, "cause_factor": 2,
+                "phase": "B", "strength_score": 60, "touch_count_creek": 2, "touch_count_ice": 2,
+            }
+            for symbol in ("MSFT", "AAPL") for number in range(20)
+        ]
+    )  # fmt: skip
+    scope = Scope([Window(symbol, date(2024, 1, 1), date(2024, 12, 31)) for symbol in ("AAPL", "MSFT")], "start_time")
+    assert merge(connection, "trading_ranges", rows, scope) == MergeCounts(inserted=40)
+    assert merge(connection, "trading_ranges", rows, scope) == MergeCounts(unchanged=40)
+
+
+def test_categories_in_an_order_of_their_own_are_symbols_all_the_same(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH_ROWS", 10)
+    frame = pd.concat([bars(*DAYS_OF_JANUARY, symbol=symbol) for symbol in ("AAPL", "MSFT")])
+    frame["symbol"] = pd.Categorical(frame["symbol"], categories=["MSFT", "AAPL"])
+    assert merge(connection, "ohlcv_daily", frame) == MergeCounts(inserted=56)
+    assert merge(connection, "ohlcv_daily", frame) == MergeCounts(unchanged=56)
+
+
+def test_several_timeframes_of_a_symbol_are_each_compared_with_their_own(connection: Connection) -> None:
+    moments = {"15m": "15:30", "1h": "15:00", "5m": "15:35"}
+    rows = pd.DataFrame(
+        [
+            {"symbol": "AAPL", "timeframe": timeframe, "timestamp": pd.Timestamp(f"2024-01-02 {clock}", tz="UTC"),
+             "spread": 1.0, "true_range": 1.0}
+            for timeframe, clock in moments.items()
+        ]
+    )  # fmt: skip
+    assert merge(connection, "bar_features", rows) == MergeCounts(inserted=3)
+    assert merge(connection, "bar_features", rows) == MergeCounts(unchanged=3)
+    assert merge(connection, "bar_features", rows.assign(spread=2.0)) == MergeCounts(corrected=3)
+
+
+def test_more_symbols_than_the_server_has_locks_are_merged_at_once(connection: Connection) -> None:
+    rows = pd.DataFrame({"symbol": [f"S{number}" for number in range(30_000)]})
+    assert merge(connection, "symbols", rows) == MergeCounts(inserted=30_000)
+
+
+def test_amounts_too_large_for_more_decimals_are_stored_as_they_are(connection: Connection) -> None:
+    frame = bars(("2024-01-02", 10.0)).assign(quote_volume=6457141690.67)
+    merge(connection, "ohlcv_daily", frame)
+    assert str(connection.execute(text("SELECT quote_volume FROM ohlcv_daily")).scalar_one()) == "6457141690.67000000"
+    assert merge(connection, "ohlcv_daily", frame) == MergeCounts(unchanged=1)
+
+
+def test_a_source_that_takes_a_bar_over_leaves_nothing_of_the_other(connection: Connection) -> None:
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0)).assign(vwap=10.0, trades_count=5))
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 20.0)))  # the same source corrects what it sends
+    stored = text("SELECT close::int, vwap::int, trades_count, source FROM ohlcv_daily")
+    assert tuple(connection.execute(stored).one()) == (20, 10, 5, "sample")
+    merge(connection, "ohlcv_daily", bars(("2024-01-02", 20.0), source="polygon"))
+    assert tuple(connection.execute(stored).one()) == (20, None, None, "polygon")
+
+
+def test_bars_take_neither_a_scope_nor_a_moment_of_the_callers(connection: Connection) -> None:
+    scope = Scope([Window("AAPL", date(2024, 1, 1), date(2024, 12, 31))], "date")
+    with pytest.raises(ContractError, match="expected no scope, as bars are corrected and never removed"):
+        merge(connection, "ohlcv_daily", bars(("2024-01-02", 10.0)), scope)
+    back_dated = bars(("2024-01-02", 10.0)).assign(recorded_at=pd.Timestamp("2019-01-01", tz="UTC"))
+    with pytest.raises(ContractError, match="expected recorded_at to be left to the server"):
+        merge(connection, "ohlcv_daily", back_dated)
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT"])
+def test_a_merge_wants_a_transaction_in_which_it_sees_what_others_have_committed(database: Engine, level: str) -> None:
+    with (
+        database.execution_options(isolation_level=level).begin() as connection,
+        pytest.raises(ContractError, match="expected a transaction of READ COMMITTED"),
+    ):
+        merge(connection, "symbols", pd.DataFrame({"symbol": ["AAPL"]}))
+
+
+def test_rows_without_a_symbol_have_a_lock_too(database: Engine) -> None:
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL'), ('IBM')"))
+    common = {
+        "rule": "invalid_symbol",
+        "reason": "none",
+        "source": "sample",
+        "dataset": "daily_bars",
+        "source_version": "1",
+    }
+    shared = str(uuid.uuid5(uuid.NAMESPACE_OID, "shared"))
+
+    def rejects(symbol: str) -> pd.DataFrame:
+        own = str(uuid.uuid5(uuid.NAMESPACE_OID, symbol))
+        return pd.DataFrame({"id": [shared, own], "symbol": [None, symbol], "row": "{}", **common})
+
+    counts: list[MergeCounts] = []
+
+    def write(symbol: str) -> None:
+        with database.begin() as connection:
+            counts.append(merge(connection, "quarantined_bars", rejects(symbol)))
+
+    with database.begin() as connection:
+        merge(connection, "quarantined_bars", rejects("AAPL"))
+        other = threading.Thread(target=write, args=["IBM"])
+        other.start()
+        other.join(timeout=0.5)
+        assert other.is_alive()  # it waits for us
+    other.join()
+    assert counts == [MergeCounts(inserted=1, unchanged=1)]
+
+
+def test_documents_whose_numbers_are_written_otherwise_are_equal(connection: Connection) -> None:
+    rows = pd.DataFrame(
+        [{
+            "symbol": "AAPL", "timeframe": "1d", "timestamp": pd.Timestamp("2024-01-02 14:30", tz="UTC"),
+            "pattern": "CDLDOJI", "variant": "", "id": "6f1de8a5-5d56-5ff1-8a6f-3d2f6f6f7c11", "family": "candlestick",
+            "direction": "bullish", "known_at": pd.Timestamp("2024-01-02 21:00", tz="UTC"),
+            "metadata": '{"a": 1e16, "b": -0.0, "c": [1.50, "1.5"], "d": 123456789012345678901234567890}',
+        }]
+    )  # fmt: skip
+    merge(connection, "patterns", rows)
+    assert merge(connection, "patterns", rows) == MergeCounts(unchanged=1)
+    for other in ('{"a": 1e16, "b": 0, "c": ["1.5", 1.5], "d": 123456789012345678901234567890}',
+                  '{"a": 1e16, "b": 0, "c": ["1.5", 1.5], "d": 123456789012345678901234567891}'):  # fmt: skip
+        assert merge(connection, "patterns", rows.assign(metadata=other)) == MergeCounts(corrected=1)
+
+
+def test_arrays_of_texts_are_written_and_compared(connection: Connection) -> None:
+    conditions = [["12", "37"], ["a,b", 'say "no"', "back\\slash", "{}"], [], None]
+    ticks = pd.DataFrame(
+        {
+            "symbol": "AAPL", "timestamp": pd.date_range("2024-01-02 15:00", periods=4, freq="s", tz="UTC").as_unit("us"),
+            "exchange": "Q", "trade_id": [str(number) for number in range(4)], "price": 10.0, "quantity": 1.0,
+            "source": "sample", "conditions": conditions,
+        }
+    )  # fmt: skip
+    assert merge(connection, "ticks", ticks) == MergeCounts(inserted=4)
+    assert list(connection.execute(text("SELECT conditions FROM ticks ORDER BY timestamp")).scalars()) == conditions
+    assert merge(connection, "ticks", ticks) == MergeCounts(unchanged=4)
+    changed = ticks.assign(conditions=[["12", "38"], *conditions[1:]])
+    assert merge(connection, "ticks", changed) == MergeCounts(corrected=1, unchanged=3)
+
+
+@pytest.mark.parametrize(
+    ("table", "change", "sentence"),
+    [
+        ("ticks", {"quote_quantity": 1.0}, "at odds: quote_quantity"),
+        ("ohlcv_daily", {"date": pd.Timestamp("2024-01-02 15:00")}, "a day with a time of day"),
+        ("ohlcv_daily", {"date": pd.Timestamp("2024-01-02", tz="UTC")}, "a moment where a day is meant"),
+        ("ohlcv_bars", {}, "expected a table with a primary key"),
+        ("no_such_table", {}, "expected a table of the schema, found none"),
+    ],
+)
+def test_a_frame_that_cannot_be_written_is_refused_in_a_sentence(
+    connection: Connection, table: str, change: dict[str, object], sentence: str
+) -> None:
+    frame = bars(("2024-01-02", 10.0))
+    if table == "ticks":
+        moment = pd.Timestamp("2024-01-02 15:00", tz="UTC")
+        frame = pd.DataFrame([{"symbol": "AAPL", "timestamp": moment, "exchange": "Q", "trade_id": "1", "price": 1.0}])
+    with pytest.raises(ContractError, match=sentence):
+        merge(connection, table, frame.assign(**change))
+
+
+def test_not_a_number_in_a_column_of_whole_numbers_is_a_missing_value(connection: Connection) -> None:
+    table = pa.Table.from_pandas(bars(("2024-01-02", 10.0), ("2024-01-03", 10.0)), preserve_index=False)
+    table = table.append_column("trades_count", pa.array([5.0, float("nan")]))
+    assert merge(connection, "ohlcv_daily", table) == MergeCounts(inserted=2)
+    stored = connection.execute(text("SELECT trades_count FROM ohlcv_daily ORDER BY date")).scalars()
+    assert list(stored) == [5, None]
+
+
+def test_a_corrected_or_withdrawn_split_leaves_its_old_values(connection: Connection) -> None:
+    split = pd.DataFrame(
+        {"symbol": ["AAPL", "MSFT"], "execution_date": pd.Timestamp("2024-03-01"), "split_from": 1.0, "split_to": 2.0,
+         "source": "sample"}
+    )  # fmt: skip
+    scope = Scope(where={"source": ["sample"]})
+    merge(connection, "splits", split, scope)
+    merge(connection, "splits", split.assign(split_to=[4.0, 2.0]), scope)
+    merge(connection, "splits", split.iloc[:1].assign(split_to=4.0), scope)
+    kept = connection.execute(
+        text("SELECT symbol, split_to::int, recorded_at < superseded_at FROM split_revisions ORDER BY superseded_at")
+    )
+    assert [tuple(row) for row in kept] == [("AAPL", 2, True), ("MSFT", 2, True)]
+    assert connection.execute(text("SELECT symbol, split_to::int FROM splits")).one() == ("AAPL", 4)

@@ -111,6 +111,40 @@ def test_a_rollup_is_what_its_minutes_say_before_and_after_it_is_refreshed(commu
     ]  # fmt: skip
 
 
+def test_the_source_of_a_rollup_is_the_one_of_its_minutes_that_ranks_last(community_database: Engine) -> None:
+    add_symbols(community_database)
+    add_minutes(community_database, "2024-01-02 14:00", "2024-01-02 14:29", "{AAPL}")
+    # Ranks: polygon 10, alpha_vantage 20, sample 30, others 50, synthetic 90; of two others the later in the alphabet.
+    said = {
+        "14:00": "polygon", "14:01": "alpha_vantage", "14:05": "synthetic", "14:09": "zeta", "14:11": "sample",
+        "14:12": "alpha_vantage", "14:18": "zeta", "14:19": "beta", "14:20": "beta", "14:21": "zeta", "14:22": "sample",
+    }  # fmt: skip
+    for minute, source in said.items():
+        change(
+            community_database,
+            "UPDATE ohlcv_1min SET source = :source WHERE timestamp = CAST(:at AS timestamptz)",
+            source=source,
+            at=f"2024-01-02 {minute}Z",
+        )
+    expected = {
+        "ohlcv_5min": ["alpha_vantage", "synthetic", "sample", "zeta", "zeta", "polygon"],
+        "ohlcv_15min": ["synthetic", "zeta"],
+        "ohlcv_1h": ["synthetic"],
+    }
+
+    def found() -> dict[str, list[str]]:
+        return {
+            rollup: [
+                source for (source,) in rows(community_database, f"SELECT source FROM {rollup} ORDER BY timestamp")
+            ]
+            for rollup in ROLLUP
+        }
+
+    assert found() == expected
+    assert [one.rollup for one in rollups.refresh(community_database)] == list(ROLLUP)
+    assert found() == expected
+
+
 @pytest.mark.parametrize("rollup", ROLLUP)
 def test_names_types_and_comments_are_the_tables(community_database: Engine, rollup: str) -> None:
     described = """SELECT attname, format_type(atttypid, atttypmod), col_description(attrelid, attnum) FROM pg_attribute

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ from sqlalchemy import Engine, text
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage.adjusted_bars import Adjustment
 from tickstock_assets.storage.bar_requests import bar_request
-from tickstock_assets.storage.bulk import OPEN_LOADS, merge
+from tickstock_assets.storage.bulk import OPEN_LOADS, Scope, merge
 from tickstock_assets.storage.market_data import MarketReader
 
 VENDORED = Path(__file__).parents[2] / "tickstock_assets" / "sample_data" / "stocks.csv.gz"
@@ -263,6 +264,18 @@ def test_the_load_of_another_database_does_not_matter(market: Engine, reader: Ma
         assert reader.bars("AAPL", as_of=STAMP).num_rows == 4
 
 
+@pytest.mark.parametrize("timeframe", ["5m", "15m", "1h"])
+def test_a_rollup_as_of_a_moment_is_refused_on_every_tier_as_it_keeps_no_old_values(
+    reader: MarketReader, timeframe: str
+) -> None:
+    sentence = (
+        f"as_of: expected a timeframe whose corrections are kept, 1m or 1d, found {timeframe}, which is made from"
+    )
+    with pytest.raises(ConfigError, match=sentence):
+        reader.bars("AAPL", timeframe, as_of=STAMP)
+    assert reader.bars("AAPL", timeframe).column_names[:2] == ["symbol", "timestamp"]
+
+
 @dataclass(frozen=True)
 class Version:
     """One value of a bar, known from a second on (counted from STAMP) until the next version's."""
@@ -402,6 +415,143 @@ def test_events_that_were_not_known_yet_are_ignored(reader: MarketReader) -> Non
     as_traded = reader.bars("AAPL")
     assert reader.bars("AAPL", adjusted="all", as_of=STAMP + timedelta(hours=1)) == as_traded
     assert reader.bars("AAPL", adjusted="all", as_of=STAMP + timedelta(days=1)) == reader.bars("AAPL", adjusted="all")
+
+
+SPLIT_REVISION = """
+    INSERT INTO split_revisions (symbol, execution_date, source, superseded_at, split_from, split_to, recorded_at)
+    VALUES ('AAPL', :day, :source, :superseded, 1, :ratio, :stamp)
+"""
+DIVIDEND_REVISION = """
+    INSERT INTO dividend_revisions (symbol, ex_dividend_date, source, distribution_type, superseded_at, cash_amount,
+                                    recorded_at)
+    VALUES ('AAPL', :day, :source, :kind, :superseded, :cash, :stamp)
+"""
+
+
+def after(days: float) -> datetime:
+    return STAMP + timedelta(days=days)
+
+
+def adjusted_closes(reader: MarketReader, kind: str, days: float | None = None) -> list[float]:
+    as_of = None if days is None else after(days)
+    found: list[float] = reader.bars("AAPL", adjusted=kind, as_of=as_of, columns=["close"])["close"].to_pylist()
+    return found
+
+
+def test_a_corrected_split_counts_with_its_old_ratio_until_it_was_corrected(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    known_then = adjusted_closes(reader, "splits", 1.5)
+    assert known_then == [50.0, 50.5, 102.0, 103.0]
+    with split_and_paid.begin() as connection:
+        connection.execute(text("UPDATE splits SET split_to = 4, recorded_at = :stamp"), {"stamp": after(2)})
+        connection.execute(
+            text(SPLIT_REVISION),
+            {"day": DAYS[2], "source": "sample", "superseded": after(2), "ratio": 2, "stamp": after(1)},
+        )
+    assert adjusted_closes(reader, "splits") == [25.0, 25.25, 102.0, 103.0]
+    # The moment itself belongs to what came with it.
+    assert adjusted_closes(reader, "splits", 2) == [25.0, 25.25, 102.0, 103.0]
+    assert adjusted_closes(reader, "splits", 1.5) == known_then
+    assert adjusted_closes(reader, "splits", 1) == known_then
+    assert adjusted_closes(reader, "splits", 0.5) == [100.0, 101.0, 102.0, 103.0]
+
+
+def test_a_withdrawn_split_counts_until_it_was_withdrawn(split_and_paid: Engine, reader: MarketReader) -> None:
+    with split_and_paid.begin() as connection:
+        connection.execute(text("DELETE FROM splits"))
+        connection.execute(
+            text(SPLIT_REVISION),
+            {"day": DAYS[2], "source": "sample", "superseded": after(2), "ratio": 2, "stamp": after(1)},
+        )
+    assert adjusted_closes(reader, "splits", 1.5) == [50.0, 50.5, 102.0, 103.0]
+    for moment in (0.5, 2, 3, None):
+        assert adjusted_closes(reader, "splits", moment) == [100.0, 101.0, 102.0, 103.0]
+
+
+def test_of_old_and_present_values_the_source_that_ranks_first_counts(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    # Withdrawn on the fourth day: of a better source, five for one; of a worse one, ten for one.
+    with split_and_paid.begin() as connection:
+        for source, ratio in (("polygon", 5), ("synthetic", 10)):
+            connection.execute(
+                text(SPLIT_REVISION),
+                {"day": DAYS[2], "source": source, "superseded": after(4), "ratio": ratio, "stamp": after(2)},
+            )
+        # And a dividend of a better source, in two parts, that is 2.04 together, a fiftieth of the close before.
+        for kind in ("recurring", "special"):
+            connection.execute(
+                text(DIVIDEND_REVISION),
+                {"day": DAYS[3], "source": "polygon", "kind": kind, "superseded": after(4), "cash": "1.02",
+                 "stamp": after(3)},
+            )  # fmt: skip
+    assert adjusted_closes(reader, "splits", 1.5) == [50.0, 50.5, 102.0, 103.0]
+    assert adjusted_closes(reader, "splits", 2) == pytest.approx([20.0, 20.2, 102.0, 103.0], rel=1e-12)
+    assert adjusted_closes(reader, "splits", 4) == [50.0, 50.5, 102.0, 103.0]
+    assert adjusted_closes(reader, "all", 2)[2:] == pytest.approx([100.98, 103.0], rel=1e-12)
+    assert adjusted_closes(reader, "all", 3)[2:] == pytest.approx([99.96, 103.0], rel=1e-12)
+    assert adjusted_closes(reader, "all", 4)[2:] == pytest.approx([100.98, 103.0], rel=1e-12)
+
+
+def test_a_dividend_counts_as_it_was_known_before_it_was_corrected_twice_and_withdrawn(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    # 1.02 from the first day on, 2.04 from the second, 5.10 from the third, none of this source from the fourth.
+    with split_and_paid.begin() as connection:
+        connection.execute(text("DELETE FROM dividends"))
+        for day, cash in ((1, "1.02"), (2, "2.04"), (3, "5.10")):
+            connection.execute(
+                text(DIVIDEND_REVISION),
+                {"day": DAYS[3], "source": "sample", "kind": "unknown", "superseded": after(day + 1), "cash": cash,
+                 "stamp": after(day)},
+            )  # fmt: skip
+    # The close before is 102: a hundredth, a fiftieth, a twentieth of it.
+    expected = {0.9: 102.0, 1: 100.98, 1.9: 100.98, 2: 99.96, 3: 96.9, 3.9: 96.9, 4: 102.0, None: 102.0}
+    for moment, close in expected.items():
+        assert adjusted_closes(reader, "all", moment)[2] == pytest.approx(close, rel=1e-12), moment
+
+
+def load_events(database: Engine, ratio: int | None, cash: str | None) -> datetime:
+    """Load all splits and dividends of a source, AAPL's only if given and MSFT's always; return a moment after that."""
+    splits = pd.DataFrame(
+        {
+            "symbol": ["AAPL", "MSFT"], "execution_date": [DAYS[2], DAYS[1]], "source": "sample", "split_from": 1,
+            "split_to": [ratio, 3],
+        }
+    )  # fmt: skip
+    dividends = pd.DataFrame(
+        {
+            "symbol": ["AAPL", "MSFT"], "ex_dividend_date": [DAYS[3], DAYS[1]], "source": "sample",
+            "distribution_type": "unknown", "cash_amount": [cash and Decimal(cash), Decimal(2)],
+        }
+    )  # fmt: skip
+    with database.begin() as connection:
+        for table, frame in (("splits", splits), ("dividends", dividends)):
+            merge(connection, table, frame.dropna(ignore_index=True), Scope(where={"source": ["sample"]}))
+    with database.connect() as connection:
+        moment = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    assert isinstance(moment, datetime)
+    return moment
+
+
+def test_a_past_moment_keeps_its_adjusted_answer_while_splits_and_dividends_are_loaded_corrected_and_withdrawn(
+    market: Engine, reader: MarketReader
+) -> None:
+    as_traded = [100.0, 101.0, 102.0, 103.0]
+    # A split divides what comes before it; the dividends are a hundredth and a fiftieth of the close before, 102.
+    once, twice = [49.5, 49.995, 100.98, 103.0], [24.5, 24.745, 99.96, 103.0]
+    only_paid = [99.0, 99.99, 100.98, 103.0]
+    states = [
+        (2, "1.02", once), (4, "2.04", twice), (None, None, as_traded), (2, "1.02", once), (None, "1.02", only_paid),
+    ]  # fmt: skip
+    known: list[tuple[datetime, list[float]]] = []
+    for ratio, cash, closes_now in states:
+        known.append((load_events(market, ratio, cash), closes_now))
+        assert adjusted_closes(reader, "all") == pytest.approx(closes_now, rel=1e-12)
+        for then, expected in [(after(0), as_traded), *known]:
+            found = reader.bars("AAPL", adjusted="all", as_of=then, columns=["close"])
+            assert found["close"].to_pylist() == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_basis_is_the_last_bar_that_was_known(split_and_paid: Engine, reader: MarketReader) -> None:

@@ -72,6 +72,9 @@ ROWS_SINCE = """
     INSERT INTO ticks (symbol, timestamp, price, quantity, source) VALUES ('AAPL', '2024-01-02 14:30Z', 10, 1, 'polygon');
     INSERT INTO bar_revisions VALUES ('AAPL', '1d', '2024-01-02 14:30Z', '2024-02-02 10:00Z', '2024-01-02', 10, 11, 9, 10, 1,
                                       NULL, NULL, NULL, 'XNYS', 'sample', '2024-02-01 10:00Z');
+    INSERT INTO split_revisions VALUES ('AAPL', '2024-01-02', 'sample', '2024-02-02 10:00Z', 1, 3, '2024-02-01 10:00Z');
+    INSERT INTO dividend_revisions (symbol, ex_dividend_date, source, distribution_type, superseded_at, cash_amount, recorded_at)
+        VALUES ('AAPL', '2024-01-02', 'sample', 'unknown', '2024-02-02 10:00Z', 0.2, '2024-02-01 10:00Z');
 """
 ROWS_SINCE_0003 = """
     INSERT INTO trading_ranges (id, symbol, timeframe, start_time, end_time, known_at, duration_bars, creek_level,

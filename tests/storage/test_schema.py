@@ -43,6 +43,14 @@ ROWS: dict[str, dict[str, Any]] = {
         "symbol": "AAPL", "timeframe": "1d", "timestamp": MORNING, "superseded_at": EVENING, "session": "2024-01-02",
         **OHLC, "exchange": "XNYS", "source": "sample", "recorded_at": NOON,
     },
+    "split_revisions": {
+        "symbol": "AAPL", "execution_date": "2024-01-02", "source": "sample", "superseded_at": EVENING,
+        "split_from": 1, "split_to": 4, "recorded_at": NOON,
+    },
+    "dividend_revisions": {
+        "symbol": "AAPL", "ex_dividend_date": "2024-01-02", "source": "sample", "distribution_type": "unknown",
+        "superseded_at": EVENING, "cash_amount": "0.24", "recorded_at": NOON,
+    },
     "bar_features": {"symbol": "AAPL", "timeframe": "1d", "timestamp": MORNING, "spread": 2, "true_range": 2},
     "trading_ranges": {
         "id": RANGE, "symbol": "AAPL", "timeframe": "1d", "start_time": "2023-10-02 13:30Z", "end_time": MORNING,
@@ -411,11 +419,29 @@ def test_findings_and_operations_say_when_they_were_written_and_a_change_when_it
         assert connection.execute(text(f"SELECT updated_at FROM {table}")).scalar_one() > before, table
 
 
+@pytest.mark.parametrize(("revisions", "table"), [("split_revisions", "splits"), ("dividend_revisions", "dividends")])
+def test_a_revision_has_every_column_of_its_table_and_when_it_ended(
+    connection: Connection, revisions: str, table: str
+) -> None:
+    described = """
+        SELECT a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attnum = ANY (i.indkey) FROM pg_attribute a
+        LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
+        WHERE a.attrelid = CAST(:table AS regclass) AND a.attnum > 0
+    """
+    kept, held = (
+        {tuple(row) for row in connection.execute(text(described), {"table": name})} for name in (revisions, table)
+    )
+    assert kept == held | {("superseded_at", "timestamp with time zone", True, True)}
+    # What was recorded when is copied from the old row; a moment of its own would be made up.
+    defaults = "SELECT count(*) FROM pg_attrdef WHERE adrelid = CAST(:table AS regclass)"
+    assert connection.execute(text(defaults), {"table": revisions}).scalar_one() == 0
+
+
 def test_market_tables_are_stamped_with_the_moment_of_the_statement(connection: Connection) -> None:
     defaults = connection.execute(
         text("""
             SELECT table_name, column_default FROM information_schema.columns
-            WHERE table_schema = 'public' AND column_name = 'recorded_at' AND table_name <> 'bar_revisions'
+            WHERE table_schema = 'public' AND column_name = 'recorded_at' AND table_name NOT LIKE '%_revisions'
               AND table_name IN (SELECT relname FROM pg_class WHERE relkind = 'r')
         """)
     ).all()

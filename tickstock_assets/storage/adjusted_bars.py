@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from tickstock_assets.domain.adjustments import CONVENTIONS, Convention, adjust
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.storage import table_columns
 from tickstock_assets.storage.arrow import ArrowPool
 from tickstock_assets.storage.bar_requests import PRICES, REVISIONS, TABLES, BarRequest
 
@@ -135,28 +136,37 @@ def _last_of(pool: ArrowPool, request: BarRequest, names: list[str]) -> pa.Table
 
 def _splits(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.DataFrame:
     """Return symbol, execution_date, split_from, split_to; of several sources the one that ranks first."""
-    known, parameters = _known(request, names)
+    events, parameters = _known_events(request, names, "splits", "symbol, execution_date, source, split_from, split_to")
     statement = f"""
         SELECT DISTINCT ON (symbol, execution_date)
-               symbol::text, execution_date, split_from::float8, split_to::float8 FROM splits
-        WHERE symbol = ANY ($1::text[]) {known} ORDER BY symbol, execution_date, source_rank(source), source
+               symbol::text, execution_date, split_from::float8, split_to::float8
+        FROM ({events}) AS known ORDER BY symbol, execution_date, source_rank(source), source
     """  # noqa: S608 our own fragments
     return _frame(pool, statement, parameters)
 
 
 def _dividends(pool: ArrowPool, request: BarRequest, names: list[str], after: date) -> pd.DataFrame:
     """Return symbol, ex_dividend_date, cash_amount after a day; of several sources the one that ranks first."""
-    known, parameters = _known(request, names)
+    events, parameters = _known_events(request, names, "dividends", "symbol, ex_dividend_date, source, cash_amount")
     parameters.append(after)
     statement = f"""
         SELECT symbol, ex_dividend_date, sum(cash_amount)::float8 AS cash_amount FROM (
             SELECT symbol::text, ex_dividend_date, cash_amount,
                    rank() OVER (PARTITION BY symbol, ex_dividend_date ORDER BY source_rank(source), source) AS place
-            FROM dividends
-            WHERE symbol = ANY ($1::text[]) {known} AND ex_dividend_date > ${len(parameters)}::date) AS ranked
+            FROM ({events}) AS known WHERE ex_dividend_date > ${len(parameters)}::date) AS ranked
         WHERE place = 1 GROUP BY symbol, ex_dividend_date ORDER BY symbol, ex_dividend_date
     """  # noqa: S608 our own fragments
     return _frame(pool, statement, parameters)
+
+
+def _known_events(request: BarRequest, names: list[str], table: str, columns: str) -> tuple[str, list[object]]:
+    """Return the query of what was known of splits or dividends, each with the values it had then; and its parameters."""
+    known, parameters = _known(request, names)
+    current = f"SELECT {columns} FROM {table} WHERE symbol = ANY ($1::text[]) {known}"  # noqa: S608
+    if request.as_of is None:
+        return current, parameters
+    revised = f"SELECT {columns} FROM {table_columns.REVISIONS[table]} WHERE symbol = ANY ($1::text[]) {known}"  # noqa: S608
+    return f"{current} UNION ALL {revised} AND superseded_at > $2::timestamptz", parameters
 
 
 def _known(request: BarRequest, names: list[str]) -> tuple[str, list[object]]:

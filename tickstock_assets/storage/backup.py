@@ -83,12 +83,14 @@ def dump(url: URL, file: Path, on_progress: Progress = lambda *_: None) -> Manif
     try:
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
             connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            # The rows that are counted are the rows that are dumped.
-            snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
             programs = programs_for(driver(connection).info.server_version // 10_000)
+            # The rows that are counted are the rows that are dumped. A snapshot alone does not see to that, as a dropped
+            # chunk is gone for it too: what is counted first stays locked until the transaction ends, after pg_dump.
+            rows = count_rows(connection)
+            snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
             with whole_file(file) as output:
                 _run_pg_dump(programs, url, snapshot, output, on_progress)
-                manifest = _describe(connection, url, programs, output)
+                manifest = _describe(connection, url, programs, output, rows)
                 # First the manifest: a dump without one could not be restored, one of another dump is found out.
                 with whole_file(manifest_path(file)) as beside:
                     os.write(beside, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
@@ -109,7 +111,9 @@ def _run_pg_dump(programs: ClientPrograms, url: URL, snapshot: str, output: int,
                 on_progress(os.fstat(output).st_size, None)
 
 
-def _describe(connection: Connection, url: URL, programs: ClientPrograms, output: int) -> Manifest:
+def _describe(
+    connection: Connection, url: URL, programs: ClientPrograms, output: int, rows: dict[str, int]
+) -> Manifest:
     os.lseek(output, 0, os.SEEK_SET)
     with os.fdopen(os.dup(output), "rb") as written:
         digest = hashlib.file_digest(written, "sha256").hexdigest()
@@ -122,7 +126,7 @@ def _describe(connection: Connection, url: URL, programs: ClientPrograms, output
         revision=migrate.current_revision(connection),
         size_bytes=os.fstat(output).st_size,
         sha256=digest,
-        rows=count_rows(connection),
+        rows=rows,
     )
 
 

@@ -34,10 +34,10 @@ _OF_THE_SESSION = {
     "session_close": "s.close",
 }
 _CALENDAR = " LEFT JOIN sessions s ON s.exchange = b.exchange AND s.session = b.date"
-# A revision in the shape of its table; `session` is a daily bar's date.
+# A revision in the shape of its table; `session` is a daily bar's date. Rollups of minutes keep none.
 REVISIONS: dict[Timeframe, str] = {
+    "1m": "(SELECT r.* FROM bar_revisions r WHERE r.timeframe = '1m')",
     "1d": "(SELECT r.*, r.session AS date FROM bar_revisions r WHERE r.timeframe = '1d')",
-    **{name: f"(SELECT r.* FROM bar_revisions r WHERE r.timeframe = '{name}')" for name in TABLES if name != "1d"},  # noqa: S608
 }
 # A session opens less than a day before or after midnight UTC of its date, anywhere on earth.
 _ONE_DAY = timedelta(days=1)

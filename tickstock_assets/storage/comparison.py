@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Sequence
+from decimal import Context, Decimal
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,19 @@ type Codes = npt.NDArray[np.int64]
 type Flags = npt.NDArray[np.bool_]
 
 ABSENT = -1
+MOST_DIGITS = 2_000
+
+
+def _number(text: str) -> Decimal:
+    # PostgreSQL writes 1e2 as 100 and -0.0 as 0.0.
+    number = Decimal(text).normalize(Context(prec=MOST_DIGITS))
+    return number or Decimal(0)
+
+
+# Documents whose contents are equal become equal: members in order, numbers by their value.
+_LOAD = partial(
+    json.loads, parse_int=_number, parse_float=_number, object_pairs_hook=lambda members: sorted(dict(members).items())
+)
 
 
 def key_codes(columns: Sequence[pd.Series | pa.ChunkedArray]) -> Codes:
@@ -58,7 +73,7 @@ def differing(incoming: pa.Table, stored: pa.Table, columns: Sequence[Column]) -
     """Return which rows, already paired, differ in one of the columns; a missing value equals a missing one."""
     differs = np.zeros(incoming.num_rows, np.bool_)
     for column in columns:
-        differs |= _differ(incoming[column.name], stored[column.name], is_json=column.type == "jsonb")
+        differs |= _differ(incoming[column.name], stored[column.name], is_json=column.type in {"jsonb", "_text"})
     return differs
 
 
@@ -76,5 +91,5 @@ def _differ(ours: pa.ChunkedArray, theirs: pa.ChunkedArray, *, is_json: bool) ->
 def _normalised_json(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return the documents as texts that are equal when the contents are."""
     encoded = values.combine_chunks().dictionary_encode()
-    texts = [json.dumps(json.loads(text), sort_keys=True) for text in encoded.dictionary.to_pylist()]
+    texts = [repr(_LOAD(text)) for text in encoded.dictionary.to_pylist()]
     return pa.chunked_array([pa.array(texts, pa.string()).take(encoded.indices)])

@@ -4,6 +4,7 @@ A number is rounded to its column's decimals before it is written or compared, s
 stays a float: a NUMERIC of up to 15 digits and its float64 are told apart by nothing. A Decimal is compared as one.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "int8": pa.int64(),
     "bool": pa.bool_(),
     "numeric": pa.float64(),
-    **dict.fromkeys(["text", "varchar", "uuid", "jsonb"], pa.string()),
+    # An array of texts is handled as a JSON document.
+    **dict.fromkeys(["text", "varchar", "uuid", "jsonb", "_text"], pa.string()),
 }
 DECIMAL_DIGITS = 38
 ROWS_TOGETHER = 5_000
@@ -60,8 +62,15 @@ def _conformed(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
         return rounded.cast(pa.decimal128(DECIMAL_DIGITS, column.scale))
     if column.type == "timestamptz" and pa.types.is_timestamp(values.type) and values.type.tz is None:
         raise pa.ArrowInvalid("a moment without a time zone")
+    if column.type == "date" and pa.types.is_timestamp(values.type):
+        return _as_days(values)
+    if column.type == "_text" and pa.types.is_list(values.type):
+        texts = [None if texts is None else json.dumps(texts) for texts in values.to_pylist()]
+        return pa.chunked_array([pa.array(texts, pa.string())])
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    if pa.types.is_floating(values.type) and not pa.types.is_floating(wanted):
+        values = pc.if_else(pc.is_nan(values), None, values)
     values = values.cast(wanted)
     if pa.types.is_floating(wanted) and column.scale is not None:
         return _rounded(values, column.scale)
@@ -70,11 +79,27 @@ def _conformed(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
 
 def _rounded(values: pa.ChunkedArray, decimals: int) -> pa.ChunkedArray:
     numbers = values.to_numpy()
-    return pa.chunked_array([pa.array(np.round(numbers, decimals), mask=np.isnan(numbers))])
+    # Where a float has no more decimals than these, rounding could only change it.
+    is_exact = np.abs(numbers) * 10.0**decimals >= 2**53
+    return pa.chunked_array(
+        [pa.array(np.where(is_exact, numbers, np.round(numbers, decimals)), mask=np.isnan(numbers))]
+    )
 
 
-def copy_in(cursor: Cursor, table: str, rows: pa.Table) -> None:
-    """Append rows to a table, or to a temporary one of that name."""
+def _as_days(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    if moments.type.tz is not None:
+        raise pa.ArrowInvalid("a moment where a day is meant")
+    days = moments.cast(pa.date32())
+    if not days.cast(moments.type).equals(moments):
+        raise pa.ArrowInvalid("a day with a time of day")
+    return days
+
+
+def copy_in(cursor: Cursor, table: str, rows: pa.Table, arrays: Sequence[str] = ()) -> None:
+    """Append rows to a table, or to a temporary one of that name; columns named in `arrays` are JSON arrays of texts."""
+    for name in arrays:
+        if name in rows.column_names:
+            rows = rows.set_column(rows.column_names.index(name), name, _as_array_literals(rows[name]))
     buffer = pa.BufferOutputStream()
     # Arrow quotes every text and no missing value, which is just how COPY tells an empty text from NULL.
     pyarrow.csv.write_csv(rows, buffer, pyarrow.csv.WriteOptions(include_header=False))
@@ -83,6 +108,16 @@ def copy_in(cursor: Cursor, table: str, rows: pa.Table) -> None:
     )
     with cursor.copy(statement) as copy:
         copy.write(memoryview(buffer.getvalue()))
+
+
+def _as_array_literals(documents: pa.ChunkedArray) -> pa.ChunkedArray:
+    def literal(document: str | None) -> str | None:
+        if document is None:
+            return None
+        texts = (str(text).replace("\\", "\\\\").replace('"', '\\"') for text in json.loads(document))
+        return "{" + ",".join(f'"{text}"' for text in texts) + "}"
+
+    return pa.chunked_array([pa.array([literal(document) for document in documents.to_pylist()], pa.string())])
 
 
 def read(cursor: Cursor, columns: Sequence[Column], stored: StoredRows, schema: pa.Schema) -> pa.Table:
@@ -106,7 +141,8 @@ def read(cursor: Cursor, columns: Sequence[Column], stored: StoredRows, schema: 
     if not parts:
         return schema.empty_table()
     return pyarrow.csv.read_csv(
-        pa.BufferReader(b"\n".join(parts)),
+        # Without a last line end, Arrow does not take a missing last value for one.
+        pa.BufferReader(b"\n".join([*parts, b""])),
         pyarrow.csv.ReadOptions(column_names=schema.names),
         pyarrow.csv.ParseOptions(newlines_in_values=True),
         pyarrow.csv.ConvertOptions(
@@ -124,4 +160,7 @@ def read(cursor: Cursor, columns: Sequence[Column], stored: StoredRows, schema: 
 def _as_csv(column: Column) -> sql.Composed:
     if ARROW_TYPES[column.type] != pa.string():
         return sql.SQL("t.{}").format(sql.Identifier(column.name))
-    return sql.SQL("""'"' || replace(t.{}::text, '"', '""') || '"'""").format(sql.Identifier(column.name))
+    text = sql.SQL("to_json(t.{})::text" if column.type == "_text" else "t.{}::text").format(
+        sql.Identifier(column.name)
+    )
+    return sql.SQL("""'"' || replace({}, '"', '""') || '"'""").format(text)

@@ -9,17 +9,13 @@ from datetime import UTC, datetime
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage.arrow import ArrowPool
-from tickstock_assets.storage.bar_requests import BarRequest
+from tickstock_assets.storage.bar_requests import REVISIONS, BarRequest
 from tickstock_assets.storage.bulk import OPEN_LOADS
-
-# Rollups that TimescaleDB computes carry no history of their own.
-ROLLUPS = ("5m", "15m", "1h")
 
 # statement_timestamp() is taken before the locks are looked at, so a load that is not among them stamps later.
 # A lock that waits to be granted is among them.
 MOMENTS = """
-    SELECT statement_timestamp() AS now, to_timestamp(min(objid::bigint)::float8) AS oldest_load,
-           to_regclass('tier.ohlcv_1h') IS NOT NULL AS rollups_are_computed
+    SELECT statement_timestamp() AS now, to_timestamp(min(objid::bigint)::float8) AS oldest_load
     FROM pg_locks
     WHERE locktype = 'advisory' AND classid = $1::bigint::oid AND objsubid = 2
       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -31,13 +27,13 @@ def require_settled(pool: ArrowPool, request: BarRequest) -> None:
     as_of = request.as_of
     if as_of is None:
         raise ValueError("the request has no as_of")
+    if request.timeframe not in REVISIONS:
+        raise ConfigError(
+            f"as_of: expected a timeframe whose corrections are kept, {' or '.join(REVISIONS)}, found {request.timeframe}, "
+            "which is made from minutes; read 1m as of that moment and resample it"
+        )
     [row] = pool.read(MOMENTS, [OPEN_LOADS]).to_pylist()
     now, oldest_load = _utc(row["now"]), row["oldest_load"] and _utc(row["oldest_load"])
-    if request.timeframe in ROLLUPS and row["rollups_are_computed"]:
-        raise ConfigError(
-            f"as_of: expected a timeframe whose corrections are kept, 1m or 1d, found {request.timeframe}, which this "
-            "server computes from minutes; read 1m as of that moment and resample it"
-        )
     if as_of >= now:
         raise ConfigError(
             f"as_of: expected a moment before the server's clock, {now:%Y-%m-%d %H:%M:%S.%f} UTC, found {as_of}"

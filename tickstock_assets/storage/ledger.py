@@ -86,6 +86,8 @@ def _record(
                 status = excluded.status, rows = excluded.rows, sha256 = excluded.sha256, path = excluded.path,
                 error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at,
                 attempts = load_ledger.attempts + 1
+            -- A failure entered late does not undo what another run has landed meanwhile.
+            WHERE load_ledger.status <> 'landed' OR excluded.status = 'landed'
         """),
         {
             "id": uuid.uuid5(NAMESPACE, key),

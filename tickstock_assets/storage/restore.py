@@ -164,10 +164,20 @@ class _Target:
         """Give the new database the name of the old one, in one transaction, and remove the old one."""
         self._require_unused()
         below = driver(self.admin)
-        with below.transaction():
+        try:
+            with below.transaction():
+                if self.exists:
+                    self._run("ALTER DATABASE {} RENAME TO {}", self.name, self.replaced)
+                self._run("ALTER DATABASE {} RENAME TO {}", self.filling, self.name)
+        except BaseException as error:
             if self.exists:
-                self._run("ALTER DATABASE {} RENAME TO {}", self.name, self.replaced)
-            self._run("ALTER DATABASE {} RENAME TO {}", self.filling, self.name)
+                _start_jobs(self.url)  # which TimescaleDB stops for a rename, and leaves so when that is undone
+            if isinstance(error, psycopg.errors.ObjectInUse):
+                raise DatabaseError(
+                    f"{self.name}: expected no one to use the database, found {error.diag.message_detail} End that first"
+                ) from None
+            raise
+        _start_jobs(self.url)
         if self.exists:
             self._run("DROP DATABASE {} WITH (FORCE)", self.replaced)
 
@@ -180,7 +190,7 @@ class _Target:
 
 
 def _fill(url: URL, file: Path, manifest: Manifest, programs: ClientPrograms, on_progress: Progress) -> None:
-    """Restore into an empty database and compare it with the manifest."""
+    """Restore into an empty database and compare it with the manifest; TimescaleDB runs no job in it."""
     with psycopg.connect(**libpq_arguments(url), autocommit=True) as connection:
         if manifest.timescaledb:
             version = sql.Literal(manifest.timescaledb)
@@ -189,7 +199,11 @@ def _fill(url: URL, file: Path, manifest: Manifest, programs: ClientPrograms, on
     _run_pg_restore(programs, url, file, on_progress)
     with psycopg.connect(**libpq_arguments(url), autocommit=True) as connection:
         if manifest.timescaledb:
-            connection.execute("SELECT timescaledb_post_restore()")
+            # It starts the jobs, of which one may drop what is older than its retention before the rows are counted.
+            # What it started waits for the end of its transaction; by then it is stopped.
+            with connection.transaction():
+                connection.execute("SELECT timescaledb_post_restore()")
+                connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
         connection.execute("ANALYZE")
     engine = open_engine(url, "tickstock db restore", MAINTENANCE)
     try:
@@ -203,6 +217,13 @@ def _fill(url: URL, file: Path, manifest: Manifest, programs: ClientPrograms, on
             f"{file}: expected revision {manifest.revision} and the rows of its manifest, found revision {found[0]} and "
             f"other rows in {', '.join(odd) or 'no table'}; the database is as it was, restore another dump"
         )
+
+
+def _start_jobs(url: URL) -> None:
+    """Let TimescaleDB, where the database has it, run the jobs that are scheduled in it."""
+    with psycopg.connect(**libpq_arguments(url), autocommit=True) as connection:
+        if connection.execute("SELECT FROM pg_extension WHERE extname = 'timescaledb'").rowcount:
+            connection.execute("SELECT _timescaledb_functions.restart_background_workers()")
 
 
 def _run_pg_restore(programs: ClientPrograms, url: URL, file: Path, on_progress: Progress) -> None:

@@ -17,7 +17,7 @@ from psycopg import sql
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage.table_columns import Column, Target
 
-type Stretch = tuple[str, str, str]
+type Stretch = tuple[str, ...]
 
 # Rows are looked for from the first to the last incoming one of a symbol, but not across a hole as long as this.
 LONGEST_HOLE = timedelta(days=30)
@@ -44,7 +44,7 @@ def of_windows(
     """Return the rows in one of the windows, whole days in UTC, that have these values."""
     stretches = [(window.symbol, str(window.start), str(window.end + ONE_DAY)) for window in windows]
     column = next(column for column in target.columns if column.name == time_column)
-    return _along_the_key(target, column, stretches, _has(values))
+    return _along_the_key(target, column, (), stretches, _has(values))
 
 
 def near(target: Target, rows: pa.Table) -> StoredRows:
@@ -56,14 +56,23 @@ def near(target: Target, rows: pa.Table) -> StoredRows:
     moments = _moments(rows, time)
     symbols = rows["symbol"].combine_chunks().dictionary_encode()
     codes, names = symbols.indices.to_numpy(), symbols.dictionary.to_pylist()
-    hole = np.diff(moments) > np.timedelta64(LONGEST_HOLE)
-    first = np.flatnonzero(np.concatenate([[True], (np.diff(codes) != 0) | hole]))
+    others = [rows[column.name].combine_chunks().dictionary_encode() for column in target.between]
+    breaks = (np.diff(codes) != 0) | (np.diff(moments) > np.timedelta64(LONGEST_HOLE))
+    for other in others:
+        breaks |= np.diff(other.indices.to_numpy()) != 0
+    first = np.flatnonzero(np.concatenate([[True], breaks]))
     last = np.concatenate([first[1:] - 1, [len(codes) - 1]])
     past = _past(time)
     stretches = [
-        (str(names[codes[a]]), str(moments[a]), str(moments[b] + past)) for a, b in zip(first, last, strict=True)
+        (
+            str(names[codes[a]]),
+            str(moments[a]),
+            str(moments[b] + past),
+            *(str(other[int(a)].as_py()) for other in others),
+        )
+        for a, b in zip(first, last, strict=True)
     ]
-    return _along_the_key(target, time, stretches, sql.SQL("true"))
+    return _along_the_key(target, time, target.between, stretches, sql.SQL("true"))
 
 
 def with_keys(target: Target, rows: pa.Table) -> StoredRows:
@@ -85,11 +94,8 @@ def with_keys(target: Target, rows: pa.Table) -> StoredRows:
 
 
 def bounds(target: Target, rows: pa.Table) -> sql.Composable:
-    """Return a condition in constants that the rows with these keys fulfil: it tells which chunks to look into.
-
-    Without chunks there is none, as it would lead the planner away from the primary key.
-    """
-    if target.time is None or not target.has_chunks:
+    """Return a condition in constants that the rows with these keys fulfil."""
+    if target.time is None:
         return sql.SQL("true")
     moments = _moments(rows, target.time)
     return sql.SQL("t.symbol = ANY ({}) AND t.{time} >= {} AND t.{time} < {}").format(
@@ -100,25 +106,34 @@ def bounds(target: Target, rows: pa.Table) -> sql.Composable:
     )
 
 
-def _along_the_key(target: Target, time: Column, stretches: Sequence[Stretch], condition: sql.Composable) -> StoredRows:
-    symbols, lows, highs = zip(*stretches, strict=True) if stretches else ((), (), ())
+def _along_the_key(
+    target: Target, time: Column, between: Sequence[Column], stretches: Sequence[Stretch], condition: sql.Composable
+) -> StoredRows:
+    """Return the rows of each stretch: symbol, from, to before, and the values of the columns of the key in between."""
+    parts = list(zip(*stretches, strict=True)) if stretches else [() for _ in range(3 + len(between))]
+    names = [sql.Identifier(name) for name in ("symbol", "low", "high", *(column.name for column in between))]
+    types = ["text", time.type, time.type, *("text" for _ in between)]
+    conditions = [sql.SQL("t.{0} = w.{0}").format(name) for name in (names[0], *names[3:])]
     query = sql.SQL(
-        "SELECT * FROM {table} t WHERE t.symbol = w.symbol AND t.{time} >= w.low AND t.{time} < w.high "
+        "SELECT * FROM {table} t WHERE {same} AND t.{time} >= w.low AND t.{time} < w.high "
         "AND t.{time} >= {lowest} AND t.{time} < {highest} AND {condition} ORDER BY {key}"
     ).format(
         # Constants besides, which tell a planner at once which chunks there are to look into.
-        lowest=sql.Literal(min(lows, default=None)),
-        highest=sql.Literal(max(highs, default=None)),
+        lowest=sql.Literal(min(parts[1], default=None)),
+        highest=sql.Literal(max(parts[2], default=None)),
         table=sql.Identifier(target.name),
+        same=sql.SQL(" AND ").join(conditions),
         time=sql.Identifier(time.name),
         condition=condition,
         key=sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column.name)) for column in target.key),
     )
+    arrays = [
+        sql.SQL("{}::{}[]").format(sql.Literal(list(part)), sql.SQL(kind))
+        for part, kind in zip(parts, types, strict=True)
+    ]
     return StoredRows(
         query,
-        sql.SQL("unnest({}::text[], {}::{type}[], {}::{type}[]) AS w (symbol, low, high)").format(
-            sql.Literal(list(symbols)), sql.Literal(list(lows)), sql.Literal(list(highs)), type=sql.SQL(time.type)
-        ),
+        sql.SQL("unnest({}) AS w ({})").format(sql.SQL(", ").join(arrays), sql.SQL(", ").join(names)),
     )
 
 

@@ -14,6 +14,12 @@ from tickstock_assets.storage.database import driver
 REFRESHED_ON_CORRECTION = {"recorded_at", "detected_at", "updated_at", "last_updated"}
 # Tables of bars whose old values are kept, and the timeframe under which they are.
 REVISED: dict[str, str] = {"ohlcv_1min": "1m", "ohlcv_daily": "1d"}
+# Where old values are kept.
+REVISIONS: dict[str, str] = {
+    **dict.fromkeys(REVISED, "bar_revisions"), "splits": "split_revisions", "dividends": "dividend_revisions",
+}  # fmt: skip
+# What not every source of bars has.
+OPTIONAL_OF_BARS = ("quote_volume", "vwap", "trades_count")
 
 NUMERIC_TYPMOD_HEADER = 4
 
@@ -30,14 +36,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Target:
-    """A table to be written, and the columns of it that a frame has; `has_chunks` where it is a hypertable."""
+    """A table to be written, and the columns of it that a frame has."""
 
     name: str
     key: tuple[Column, ...]
     other: tuple[Column, ...]
     refreshed: tuple[str, ...]
     is_ranked: bool
-    has_chunks: bool
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -57,9 +62,24 @@ class Target:
     @property
     def time(self) -> Column | None:
         """The column that places a symbol's rows in time; None where the key has no such, or no symbol."""
-        if not any(column.name == "symbol" for column in self.key):
+        if not self.key or self.key[0].name != "symbol":
             return None
         return next((column for column in self.key if column.type in {"date", "timestamptz"}), None)
+
+    @property
+    def between(self) -> tuple[Column, ...]:
+        """The columns of the key between the symbol and the time, such as the timeframe."""
+        return self.key[1 : self.key.index(self.time)] if self.time in self.key else ()
+
+    @property
+    def arrays(self) -> list[str]:
+        """The columns that are arrays of texts."""
+        return [column.name for column in self.columns if column.type == "_text"]
+
+    @property
+    def revisions(self) -> str | None:
+        """The table that keeps the old values of this one's rows."""
+        return REVISIONS.get(self.name)
 
     @property
     def timeframe(self) -> str | None:
@@ -87,11 +107,10 @@ def _describe(cursor: psycopg.Cursor[Any], table: str, frame_columns: Sequence[s
         SELECT a.attname, coalesce(base.typname, t.typname),
                CASE WHEN coalesce(base.typname, t.typname) = 'numeric' AND a.atttypmod > 0
                     THEN (a.atttypmod - %s) & 65535 END,
-               coalesce(a.attnum = ANY (i.indkey), false), c.relhassubclass
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type base ON base.oid = t.typbasetype
+               coalesce(a.attnum = ANY (i.indkey), false)
+        FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type base ON base.oid = t.typbasetype
         LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
-        WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE a.attrelid = to_regclass(%s) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
         ORDER BY array_position(i.indkey::int2[], a.attnum), a.attnum
         """,
         [NUMERIC_TYPMOD_HEADER, table],
@@ -99,8 +118,10 @@ def _describe(cursor: psycopg.Cursor[Any], table: str, frame_columns: Sequence[s
     rows = cursor.fetchall()
     if not rows:
         raise ContractError(f"{table}: expected a table of the schema, found none; run `tickstock db migrate`")
-    known = {row[0]: Column(*row[:-1]) for row in rows}
+    known = {row[0]: Column(*row) for row in rows}
     key = [column for column in known.values() if column.is_key]
+    if not key:
+        raise ContractError(f"{table}: expected a table with a primary key, found none; rows of it are not written")
     missing = [column.name for column in key if column.name not in frame_columns]
     if unexpected := [name for name in frame_columns if name not in known] or missing:
         raise ContractError(
@@ -113,5 +134,4 @@ def _describe(cursor: psycopg.Cursor[Any], table: str, frame_columns: Sequence[s
         other=tuple(column for name, column in known.items() if name in frame_columns and not column.is_key),
         refreshed=tuple(sorted(REFRESHED_ON_CORRECTION & known.keys() - set(frame_columns))),
         is_ranked=table.startswith("ohlcv") and "source" in frame_columns,
-        has_chunks=rows[0][-1],
     )

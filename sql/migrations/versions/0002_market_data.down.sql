@@ -1,4 +1,6 @@
 DROP VIEW ohlcv_bars;
+DROP TABLE dividend_revisions;
+DROP TABLE split_revisions;
 DROP TABLE bar_revisions;
 DROP TABLE ticks;
 DROP TABLE ohlcv_1h;

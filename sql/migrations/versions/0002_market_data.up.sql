@@ -234,3 +234,53 @@ COMMENT ON COLUMN bar_revisions.trades_count IS 'Number of trades.';
 COMMENT ON COLUMN bar_revisions.exchange IS 'ISO 10383 code of the calendar the bar belonged to.';
 COMMENT ON COLUMN bar_revisions.source IS 'Provider of these values.';
 COMMENT ON COLUMN bar_revisions.recorded_at IS 'When these values had become known here, UTC.';
+
+CREATE TABLE split_revisions (
+    symbol            VARCHAR(32) NOT NULL REFERENCES symbols,
+    execution_date    DATE NOT NULL,
+    source            TEXT NOT NULL,
+    superseded_at     TIMESTAMPTZ NOT NULL,
+    split_from        NUMERIC(18, 8) NOT NULL,
+    split_to          NUMERIC(18, 8) NOT NULL,
+    recorded_at       TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (symbol, execution_date, source, superseded_at)
+);
+CREATE INDEX idx_split_revisions_superseded_at_symbol ON split_revisions (superseded_at DESC, symbol);
+COMMENT ON TABLE split_revisions IS 'What a split said before it was corrected or withdrawn: with it, bars can be adjusted as of any moment.';
+COMMENT ON COLUMN split_revisions.symbol IS 'Instrument.';
+COMMENT ON COLUMN split_revisions.execution_date IS 'First session that trades in new shares.';
+COMMENT ON COLUMN split_revisions.source IS 'Provider that reported it.';
+COMMENT ON COLUMN split_revisions.superseded_at IS 'From when on this no longer was what is known, UTC: the recorded_at of what came next, or the moment it was withdrawn.';
+COMMENT ON COLUMN split_revisions.split_from IS 'Old shares.';
+COMMENT ON COLUMN split_revisions.split_to IS 'New shares.';
+COMMENT ON COLUMN split_revisions.recorded_at IS 'When these values had become known here, UTC.';
+
+CREATE TABLE dividend_revisions (
+    symbol               VARCHAR(32) NOT NULL REFERENCES symbols,
+    ex_dividend_date     DATE NOT NULL,
+    source               TEXT NOT NULL,
+    distribution_type    TEXT NOT NULL,
+    superseded_at        TIMESTAMPTZ NOT NULL,
+    cash_amount          NUMERIC(18, 8) NOT NULL,
+    currency             TEXT,
+    declaration_date     DATE,
+    record_date          DATE,
+    pay_date             DATE,
+    frequency            INTEGER,
+    recorded_at          TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (symbol, ex_dividend_date, source, distribution_type, superseded_at)
+);
+CREATE INDEX idx_dividend_revisions_superseded_at_symbol ON dividend_revisions (superseded_at DESC, symbol);
+COMMENT ON TABLE dividend_revisions IS 'What a dividend said before it was corrected or withdrawn: with it, bars can be adjusted as of any moment.';
+COMMENT ON COLUMN dividend_revisions.symbol IS 'Instrument.';
+COMMENT ON COLUMN dividend_revisions.ex_dividend_date IS 'First session that trades without the dividend.';
+COMMENT ON COLUMN dividend_revisions.source IS 'Provider that reported it.';
+COMMENT ON COLUMN dividend_revisions.distribution_type IS 'recurring, special, or unknown where the source does not say.';
+COMMENT ON COLUMN dividend_revisions.superseded_at IS 'From when on this no longer was what is known, UTC: the recorded_at of what came next, or the moment it was withdrawn.';
+COMMENT ON COLUMN dividend_revisions.cash_amount IS 'Currency units per share as counted on the ex-dividend date.';
+COMMENT ON COLUMN dividend_revisions.currency IS 'ISO 4217 code; unknown where the source does not say.';
+COMMENT ON COLUMN dividend_revisions.declaration_date IS 'Day it was announced.';
+COMMENT ON COLUMN dividend_revisions.record_date IS 'Day on which holders of record are fixed.';
+COMMENT ON COLUMN dividend_revisions.pay_date IS 'Day it is paid.';
+COMMENT ON COLUMN dividend_revisions.frequency IS 'Payments a year; 0 for a one-time payment.';
+COMMENT ON COLUMN dividend_revisions.recorded_at IS 'When these values had become known here, UTC.';
