@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from tests.conftest import Demo
-from tickstock_assets.cli import app
+from tickstock_assets.cli.command import app
 from tickstock_assets.definitions import defs
 from tickstock_assets.settings import ENV_PREFIX, Settings
 

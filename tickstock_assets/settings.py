@@ -1,5 +1,6 @@
 """Every setting of the project, read from the environment and `.env`; the only module that does so."""
 
+import errno
 import functools
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ def _interval(text: str) -> str:
 
 
 def _or_never(text: object) -> object:
-    return None if text == lifecycle.NEVER else text
+    return None if isinstance(text, str) and text.strip().lower() == lifecycle.NEVER else text
 
 
 Interval = Annotated[str, AfterValidator(_interval)]
@@ -31,7 +32,9 @@ IntervalOrNever = Annotated[Annotated[str, AfterValidator(_interval)] | None, Be
 class Settings(BaseSettings):
     """One field a setting; the variable is the field's name in capitals behind `TICKSTOCK_`."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", allow_inf_nan=False
+    )
 
     home: Annotated[Path, Field(description="Folder of the embedded database and the landing files")] = Path(
         ".tickstock"
@@ -82,12 +85,27 @@ class Settings(BaseSettings):
         float, Field(gt=-1, lt=1, description="Risk-free rate a year, as a fraction; for Sharpe and Sortino")
     ] = 0.02
 
+    @field_validator("home")
+    @classmethod
+    def _can_be_a_folder(cls, home: Path) -> Path:
+        try:
+            home = home.expanduser()
+        except RuntimeError:
+            raise ValueError(f"expected a folder, found {str(home)!r} of a user that is not known") from None
+        try:
+            home.lstat()
+        except OSError as error:
+            # It need not be there yet; what else is wrong shows when it is used.
+            if error.errno == errno.ENAMETOOLONG:
+                raise ValueError(f"expected a folder, found a name that is too long, {str(home)!r}") from None
+        return home
+
     @pydantic.field_validator("pool_max")
     @classmethod
     def _at_least_what_is_kept(cls, value: int, info: pydantic.ValidationInfo) -> int:
         kept = info.data.get("pool_size", value)
         if value < kept:
-            raise ValueError(f"expected at least TICKSTOCK_POOL_SIZE, {kept}")
+            raise ValueError(f"expected at least TICKSTOCK_POOL_SIZE, {kept}, found {value}")
         return value
 
     minute_chunk: Annotated[Interval, Field(description="Length of a chunk of minute bars, on TimescaleDB")] = "7 days"
@@ -147,7 +165,7 @@ class Settings(BaseSettings):
     @property
     def home_path(self) -> Path:
         """The home folder as an absolute path."""
-        return self.home.expanduser().resolve()
+        return self.home.resolve()
 
     @property
     def landing_path(self) -> Path:

@@ -20,7 +20,10 @@ from tests.conftest import Demo, tickstock
 from tests.end_to_end.commands import environment, free_port, start
 from tests.storage.servers import is_locked, wait_until
 from tests.storage.tcp_server import TcpServer, running_tcp_server
+from tickstock_assets.cli.command import app
+from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage import embedded, migrate
+from tickstock_assets.storage.database import database_url, open_engine, require_two_databases
 
 VERBS = [
     ["demo"], ["ui"], ["bars"], ["coverage"], ["health"], ["seed"], ["db"],
@@ -244,9 +247,10 @@ def test_bars_as_a_table_go_to_a_file_when_one_is_named(demo: Demo, tmp_path: Pa
     ("arguments", "said"),
     [
         (["AAPL", "--start", "2001-01-02", "--end", "2001-01-01"], "--end: expected a day on or after --start 2001-01-02"),
-        (["AAPL", "--start", "2020-01-01"], "AAPL: expected a symbol with stored bars in that range, found none"),
+        (["AAPL", "--start", "2020-01-01"], "AAPL: expected stored bars of 1d from 2020-01-01, found none; `tickstock coverage"),
         (["NOPE"], "NOPE: expected a known symbol, found none of that name; known are AAPL, FB"),
         (["AAPL", "--format", "csv", "-o", "/nowhere/bars.csv"], "/nowhere/bars.csv"),
+        (["AAPL", "--as-of", "0001-01-01T00:00+14:00"], "as_of: expected a moment in the years 1 to 9999 of UTC"),
     ],
 )  # fmt: skip
 def test_bars_refuses_in_one_sentence(arguments: list[str], said: str, demo: Demo) -> None:
@@ -274,7 +278,7 @@ def test_bars_take_what_people_type_for_a_timeframe(demo: Demo) -> None:
             succeeded(tickstock("bars", "AAPL", *FIRST_DAY, "--timeframe", typed, "--json", home=demo.home))
         )
         assert day == FIRST_BAR
-    assert "expected a symbol with stored bars" in sentence_of(
+    assert "AAPL: expected stored bars of 1m, found none" in sentence_of(
         tickstock("bars", "AAPL", "--timeframe", "minute", home=demo.home)
     )
     assert "timeframe: expected one of 1m" in sentence_of(
@@ -284,12 +288,54 @@ def test_bars_take_what_people_type_for_a_timeframe(demo: Demo) -> None:
 
 def test_bars_as_of_a_moment_before_all_loads_are_none_and_of_a_later_one_refused(demo: Demo) -> None:
     early = tickstock("bars", "AAPL", "--as-of", "2001-01-01", home=demo.home)
-    assert "expected a symbol with stored bars" in sentence_of(early)
+    assert "AAPL: expected stored bars of 1d known at 2001-01-01, found none" in sentence_of(early)
     late = tickstock("bars", "AAPL", "--as-of", "2999-01-01T00:00+02:00", home=demo.home)
     assert "as_of: expected a moment before the server's clock" in sentence_of(late)
     assert "--as-of: expected a moment such as" in sentence_of(
         tickstock("bars", "AAPL", "--as-of", "yesterday", home=demo.home)
     )
+
+
+def refusal_of(*arguments: str) -> str:
+    """Return the sentence with which a verb refuses its options, before there is any need of a database."""
+    with pytest.raises(ConfigError) as refused:
+        app(list(arguments))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--json", "--format", "csv"], "--json: expected no other --format, found csv; give one of the two"),
+        (["-o", "x.foo"], "--output x.foo: expected a name that ends in one of .csv, .json, .parquet, .txt"),
+        (["-o", "x"], "--output x: expected a name that ends in one of"),
+        (["--adjusted", "foo"], "--adjusted: expected none, splits, all or nothing, found 'foo'"),
+    ],
+)
+def test_bars_refuses_options_that_do_not_fit(arguments: list[str], said: str) -> None:
+    assert refusal_of("bars", "AAPL", *arguments).startswith(said)
+
+
+def test_bars_without_a_symbol_or_with_two_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in ([], "Missing argument"), (["AAPL", "MSFT"], "unexpected extra arguments (MSFT)"):
+        with pytest.raises(SystemExit) as ended:
+            app(["bars", *arguments])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+
+
+def test_the_ending_of_a_file_says_how_bars_are_written(demo: Demo, tmp_path: Path) -> None:
+    file = tmp_path / "bars.CSV"
+    succeeded(tickstock("bars", "AAPL", *FIRST_DAY, "-o", str(file), home=demo.home))
+    assert [row["close"] for row in csv.DictReader(io.StringIO(file.read_text()))] == ["130.31"]
+
+
+# export --------------------------------------------------------------------------------------------------------------
+
+
+def test_export_of_no_names_is_refused() -> None:
+    for option in ("--symbols", "--tables"):
+        assert refusal_of("export", "market", option, " ,").startswith(f"{option}: expected names, separated by commas")
 
 
 # health --------------------------------------------------------------------------------------------------------------
@@ -356,6 +402,26 @@ def test_seed_beside_the_demo_leaves_its_bars_and_detections_alone(demo: Demo, d
             connection.execute(text("DELETE FROM symbols WHERE symbol = ANY ('{SPY,TSLA}')"))
             connection.execute(text("DELETE FROM sessions WHERE session >= '2024-01-01'"))
         shutil.rmtree(demo.home / "landing" / "synthetic", ignore_errors=True)
+
+
+# Ctrl-C --------------------------------------------------------------------------------------------------------------
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "sqlalchemy":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tickstock_assets.cli import main
+main()
+"""
+
+
+def test_ctrl_c_while_modules_are_imported_is_exit_code_130_and_no_traceback() -> None:
+    result = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "")
 
 
 # Errors of settings and of the moment --------------------------------------------------------------------------------
@@ -427,6 +493,39 @@ def test_an_unreachable_server_is_named_and_its_password_is_not(verb: list[str],
     said = sentence_of(result)
     assert said.startswith(f"PostgreSQL at 127.0.0.1:{port}: cannot be reached")
     assert "open-sesame" not in said
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://me:p@open-sesame@host:5432/db", "expected one @, .* found several; percent-encode it \\(%40\\)"),
+        ("postgresql://me:p@open/sesame@host:5432/db", "expected one @"),
+        ("postgresql://me:open-sesame@host:abc/db", "expected postgresql://user:password@host:port/database"),
+        ("postgresql://me:[open-sesame/db", "expected postgresql://user:password@host:port/database"),
+        ("postgresql://me:open-sesame@host:99999/db", "expected a port from 1 to 65535, found 99999"),
+        ("postgresql://me:open-sesame@host/db?foo=bar", "expected options of PostgreSQL's own clients .*, found 'foo'"),
+    ],
+)
+def test_an_address_with_a_slip_is_refused_and_its_password_not_repeated(address: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"TICKSTOCK_DATABASE_URL: {said}") as refused:
+        database_url(Path("unused"), address)
+    assert "sesame" not in str(refused.value)
+    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+
+def test_ports_in_the_options_of_an_address_are_numbers() -> None:
+    with pytest.raises(ConfigError, match="TICKSTOCK_DATABASE_URL: expected hosts with their ports"):
+        open_engine(database_url(Path("unused"), "postgresql:///db?host=localhost&port=abc"))
+
+
+@pytest.mark.parametrize(
+    ("address", "market"),
+    [(None, "tickstock"), ("postgresql://host", "tickstock"), ("postgresql://host/market", "market")],
+)
+def test_dagsters_database_is_not_the_markets(address: str | None, market: str) -> None:
+    require_two_databases(address, "dagster")
+    with pytest.raises(ConfigError, match=f"DAGSTER_DATABASE: expected another .* found '{market}' for both"):
+        require_two_databases(address, market)
 
 
 @pytest.mark.parametrize("address", ["mysql://me:open-sesame@host/db", "open-sesame", "postgresql:open-sesame"])

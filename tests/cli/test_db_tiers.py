@@ -96,6 +96,8 @@ def test_what_cannot_be_meant_is_one_sentence(database: Engine, tmp_path: Path) 
     assert "found 'patterns'" in refused(
         on(database, "db", "drop-chunks", "patterns", "--older-than", "1 day", home=tmp_path)
     )
+    empty = said(on(database, "db", "drop-chunks", "ohlcv_1min", "--older-than", "30 days", home=tmp_path))
+    assert empty == "ohlcv_1min is empty: there is nothing to drop.\n"
     assert "found 'soon'" in refused(on(database, "db", "drop-chunks", "ticks", "--older-than", "soon", home=tmp_path))
     assert "found neither" in refused(on(database, "db", "compress", home=tmp_path))
     wrong = on(database, "db", "status", home=tmp_path, TICKSTOCK_MINUTE_CHUNK="banana")

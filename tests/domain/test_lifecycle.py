@@ -54,7 +54,7 @@ def test_daily_chunks_7_day_compression_and_30_day_retention_can_be_had(monkeypa
 
 
 def test_never_turns_compression_and_retention_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = setting(monkeypatch, tick_compress_after="never", tick_retention="never", minute_retention="")
+    chosen = setting(monkeypatch, tick_compress_after="never", tick_retention="NEVER ", minute_retention="")
     assert (chosen.tick, chosen.minute.retention) == (Lifecycle("1 day", None, None), None)
 
 
@@ -76,6 +76,11 @@ def test_never_turns_compression_and_retention_off(monkeypatch: pytest.MonkeyPat
         ),
         ({"daily_retention": "6 months"}, r"TICKSTOCK_DAILY_RETENTION: expected at least .* \(1 year\)"),
         ({"tick_partitions": "0"}, "TICKSTOCK_TICK_PARTITIONS: .*, found '0'"),
+        ({"backtest_capital": "inf"}, "TICKSTOCK_BACKTEST_CAPITAL: .*finite number, found 'inf'"),
+        ({"low_disk_gb": "inf"}, "TICKSTOCK_LOW_DISK_GB: .*finite number, found 'inf'"),
+        ({"pool_size": "9", "pool_max": "8"}, "TICKSTOCK_POOL_MAX: expected at least TICKSTOCK_POOL_SIZE, 9, found 8;"),
+        ({"home": "~nouser/x"}, "TICKSTOCK_HOME: expected a folder, found '~nouser/x' of a user that is not known"),
+        ({"home": "a" * 300}, "TICKSTOCK_HOME: expected a folder, found a name that is too long, 'aaa"),
     ],
 )
 def test_nonsense_is_one_sentence_that_names_the_setting(

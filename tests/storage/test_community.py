@@ -300,3 +300,27 @@ def test_a_correction_of_a_bar_in_a_compressed_chunk_works_and_keeps_its_revisio
     # The chunk is compressed again by the policy or by hand; nothing is lost by that.
     compression.compress(community_database, "ohlcv_daily")
     assert rows(community_database, "SELECT sum(close) FROM ohlcv_daily") == [(Decimal("7002.5"),)]
+
+
+def test_more_corrections_than_one_change_may_decompress_all_arrive(community_database: Engine) -> None:
+    names = [f"S{number:03d}" for number in range(120)]
+    minutes = pd.date_range("2024-01-02 14:30", periods=1_170, freq="min", tz="UTC").as_unit("us")
+    frame = pd.DataFrame(
+        {
+            "symbol": [name for name in names for _ in minutes], "timestamp": list(minutes) * len(names),
+            "open": 10.0, "high": 20.0, "low": 5.0, "close": 10.0, "volume": 100.0, "source": "polygon",
+        }
+    )  # fmt: skip
+    ends = frame.groupby("symbol")["timestamp"].transform(lambda moments: moments.isin([moments.min(), moments.max()]))
+    with community_database.connect() as connection:
+        merge(connection, "symbols", pd.DataFrame({"symbol": names}))
+        assert merge(connection, "ohlcv_1min", frame).inserted == len(frame)  # this connection saw the table empty
+        connection.commit()
+        compression.compress(community_database, "ohlcv_1min")
+        counts = merge(connection, "ohlcv_1min", frame.assign(close=frame["close"].where(~ends, 11.0)))
+        assert (counts.corrected, counts.unchanged) == (240, len(frame) - 240)
+        connection.commit()
+        compression.compress(community_database, "ohlcv_1min")
+        assert merge(connection, "ohlcv_1min", frame.assign(volume=7.0)).corrected == len(frame)
+        connection.commit()
+    assert rows(community_database, "SELECT count(*) FROM bar_revisions") == [(240 + len(frame),)]

@@ -1,5 +1,6 @@
 """Exported folders, read by others' readers, against what SQL says: row for row, as exact decimals."""
 
+import resource
 import subprocess
 import sys
 from datetime import UTC, date, datetime
@@ -19,6 +20,7 @@ from tickstock_assets.storage import export as module
 from tickstock_assets.storage import parquet_folder
 from tickstock_assets.storage.database import open_engine
 from tickstock_assets.storage.export import Selection, export
+from tickstock_assets.storage.whole_file import whole_file, whole_folder
 
 PARTITIONS = pa.schema([("symbol", pa.string()), ("year", pa.int32())])
 ROWS = """
@@ -186,8 +188,29 @@ def test_an_export_that_is_killed_leaves_no_folder_and_its_rest_is_swept_away_by
     assert killed.returncode == -9
     assert not (tmp_path / "market").exists()
     assert len(list(tmp_path.iterdir())) == 1  # hidden, and no one's
-    export(filled, tmp_path / "market", Selection(tables=["symbols"]))
-    assert [path.name for path in tmp_path.iterdir()] == ["market"]
+    (tmp_path / ".of_another_program.1.part").mkdir()
+    with whole_folder(tmp_path / "at_work"):
+        export(filled, tmp_path / "other", Selection(tables=["symbols"]))
+    assert {path.name for path in tmp_path.iterdir()} == {"at_work", "other", ".of_another_program.1.part"}
+
+
+def test_a_disk_that_takes_no_more_is_one_sentence_and_leaves_nothing(filled: Engine, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match="market: expected a folder we can write, found File too large"):
+            export(filled, tmp_path / "market", Selection(tables=["ohlcv_daily"]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_what_has_no_name_cannot_be_written(path: str) -> None:
+    with pytest.raises(ConfigError, match="expected the name of a folder, found none"), whole_folder(Path(path)):
+        pass
+    with pytest.raises(ConfigError, match="expected the name of a file, found none"), whole_file(Path(path)):
+        pass
 
 
 def test_a_folder_with_something_in_it_is_left_alone(filled: Engine, tmp_path: Path) -> None:

@@ -604,7 +604,12 @@ def test_a_query_of_one_timeframe_reads_one_table_by_its_keys(
         """INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, source)
            SELECT symbol, timestamptz '2022-01-01 00:00Z' + i * interval '1 minute', 10, 11, 9, 10, 1, 'sample'
            FROM symbols, generate_series(0, 1999) i""",
-        "ANALYZE symbols, sessions, ohlcv_daily, ohlcv_1min",
+        # An empty table that autovacuum has been to is read whole, rightly.
+        """INSERT INTO bar_features (symbol, timeframe, timestamp, spread, true_range)
+           SELECT symbol, '1d', open, 2, 2 FROM symbols, sessions""",
+        """INSERT INTO bar_features (symbol, timeframe, timestamp, spread, true_range)
+           SELECT symbol, '1m', timestamp, 2, 2 FROM ohlcv_1min""",
+        "ANALYZE symbols, sessions, ohlcv_daily, ohlcv_1min, bar_features",
     ):
         connection.execute(text(statement))
     query = f"""

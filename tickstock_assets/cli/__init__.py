@@ -2,40 +2,14 @@
 
 import sys
 
-import psycopg
-from sqlalchemy.exc import DBAPIError, OperationalError
-
-from tickstock_assets.cli.app import app
-from tickstock_assets.domain.errors import TickstockError
-
-# Importing a module registers its verbs.
-from tickstock_assets.cli import backup, bars, db, demo, export, health, quarantine, roles, seed, tiers, ui  # noqa: F401  isort:skip
-
-EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command; an error a person can act on is one sentence and exit code 2."""
+    """Run the command; Ctrl-C ends it without a word, also while modules are still imported."""
     try:
-        app()
-    except TickstockError as error:
-        sys.stderr.write(f"tickstock: {error}\n")
-        sys.exit(EXIT_USER_ERROR)
-    except (DBAPIError, psycopg.errors.InsufficientPrivilege) as error:
-        _refused(error)
+        from tickstock_assets.cli.command import run
 
-
-def _refused(error: DBAPIError | psycopg.Error) -> None:
-    """Say in one sentence that the database went away or that its role may not do this; raise any other error."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    said = (str(cause).strip().splitlines() or ["no reason given"])[0]
-    if isinstance(cause, psycopg.errors.InsufficientPrivilege):
-        sys.stderr.write(
-            f"tickstock: the role that TICKSTOCK_DATABASE_URL names may not do this ({said}); tickstock_owner migrates, "
-            "tickstock_app writes, an administrator does the rest\n"
-        )
-    elif isinstance(error, OperationalError):
-        sys.stderr.write(f"tickstock: the database went away ({said}); what was finished is kept, run it again\n")
-    else:
-        raise error
-    sys.exit(EXIT_USER_ERROR)
+        run()
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -30,6 +30,9 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+ENDINGS = {".csv": Format.CSV, ".json": Format.JSON, ".parquet": Format.PARQUET, ".txt": Format.TABLE}
+
+
 class Adjusted(StrEnum):
     """What bars are adjusted for."""
 
@@ -43,13 +46,20 @@ class AdjustedMayStandAlone(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a bare option its value."""
-        kinds = {kind.value for kind in Adjusted}
-        following = [*args[1:], ""]
-        given = [
-            f"--adjusted={Adjusted.SPLITS.value}" if name == "--adjusted" and after not in kinds else name
-            for name, after in zip(args, following, strict=True)
-        ]
-        return super().parse_args(ctx, given)
+        kinds = [kind.value for kind in Adjusted]
+        given, after_bare = [], []
+        for name, after in zip(args, [*args, ""][1:], strict=True):
+            is_bare = name == "--adjusted" and after not in kinds
+            given.append(f"--adjusted={Adjusted.SPLITS.value}" if is_bare else name)
+            after_bare += [after] if is_bare and after and not after.startswith("-") else []
+        ctx.allow_extra_args = True
+        too_many = super().parse_args(ctx, given)
+        if too_many and after_bare:
+            # What stands there was meant as its value, since the symbol is another.
+            raise ConfigError(f"--adjusted: expected {', '.join(kinds)} or nothing, found {after_bare[0]!r}")
+        if too_many:
+            ctx.fail(f"Got unexpected extra arguments ({' '.join(too_many)})")
+        return too_many
 
 
 @app.command(cls=AdjustedMayStandAlone)
@@ -71,7 +81,10 @@ def bars(
     as_of: Annotated[
         str | None, typer.Option(help="What was known at this moment, such as 2024-07-03T16:00; UTC unless it says.")
     ] = None,
-    output_format: Annotated[Format, typer.Option("--format", help="How to write them.")] = Format.TABLE,
+    output_format: Annotated[
+        Format | None,
+        typer.Option("--format", help="How to write them; else as the file's ending says, or as a table."),
+    ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of standard output.")] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,6 +96,7 @@ def bars(
     if first and last and last < first:
         raise ConfigError(f"--end: expected a day on or after --start {first}, found {last}")
     chosen = timeframe_of(timeframe)
+    written_as, moment = _format(output_format, output, as_json=as_json), _moment(as_of)
     with reader() as bars_of:
         frame = bars_of.bars_frame(
             [symbol],
@@ -90,13 +104,18 @@ def bars(
             first,
             # The reader's end is the first day that is not wanted any more.
             None if last is None or last >= LAST_DAY else last + ONE_DAY,
-            as_of=_moment(as_of),
+            as_of=moment,
             adjusted=adjusted.value,
             columns=COLUMNS[2:],
         )
-        if frame.empty:
-            raise ConfigError(_nothing_stored(symbol, bars_of.symbols()))
-    _write(frame, Format.JSON if as_json else output_format, output)
+    if frame.empty:
+        # The symbol is known; the reader would have refused it.
+        asked = [f"from {first}" if first else "", f"to {last}" if last else "", f"known at {as_of}" if as_of else ""]
+        raise ConfigError(
+            f"{symbol}: expected {' '.join(['stored bars of', chosen, *filter(None, asked)])}, found none; "
+            f"`tickstock coverage {symbol}` says what is stored"
+        )
+    _write(frame, written_as, output)
 
 
 @app.command()
@@ -157,8 +176,23 @@ def _moment(as_of: str | None) -> datetime | None:
     return moment if moment.utcoffset() is not None else moment.replace(tzinfo=UTC)
 
 
+def _format(given: Format | None, output: Path | None, *, as_json: bool) -> Format:
+    if as_json and given not in {None, Format.JSON}:
+        raise ConfigError(f"--json: expected no other --format, found {given}; give one of the two")
+    if as_json or given:
+        return given or Format.JSON
+    if output is None:
+        return Format.TABLE
+    if output.suffix.lower() not in ENDINGS:
+        raise ConfigError(
+            f"--output {output}: expected a name that ends in one of {', '.join(ENDINGS)}, found another; "
+            "say how to write it with --format"
+        )
+    return ENDINGS[output.suffix.lower()]
+
+
 def _nothing_stored(symbol: str, known: list[str]) -> str:
-    return f"{symbol}: expected a symbol with stored bars in that range, found none; " + (
+    return f"{symbol}: expected a symbol with stored bars, found none; " + (
         f"known symbols are {', '.join(known[:20])}" if known else "`tickstock demo` loads the sample data"
     )
 

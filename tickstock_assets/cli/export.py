@@ -41,8 +41,8 @@ def export(
     from tickstock_assets.storage import export as storage
 
     selection = storage.Selection(
-        symbols=_names(symbols),
-        tables=_names(tables),
+        symbols=_names("--symbols", symbols),
+        tables=_names("--tables", tables),
         start=start.date() if start else None,
         end=end.date() if end else None,
     )
@@ -60,6 +60,10 @@ def export(
     console.print(f"{total:,} rows of {len(written.rows)} tables written to {folder}", soft_wrap=True)
 
 
-def _names(given: list[str] | None) -> list[str] | None:
-    names = [name.strip() for text in given or () for name in text.split(",") if name.strip()]
-    return names or None
+def _names(option: str, given: list[str] | None) -> list[str] | None:
+    if given is None:
+        return None
+    names = [name.strip() for text in given for name in text.split(",") if name.strip()]
+    if not names:
+        raise ConfigError(f"{option}: expected names, separated by commas, found none; leave it out for all")
+    return names

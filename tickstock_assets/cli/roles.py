@@ -22,7 +22,7 @@ def make_roles() -> None:
     postgresql://tickstock_app:...@host/tickstock
     """
     from tickstock_assets.storage import roles
-    from tickstock_assets.storage.database import database_url, open_engine
+    from tickstock_assets.storage.database import database_url, open_engine, require_two_databases
 
     chosen = settings()
     given = {
@@ -30,6 +30,7 @@ def make_roles() -> None:
         roles.APP: chosen.app_password,
         roles.READER: chosen.reader_password,
     }
+    require_two_databases(server_url(), chosen.dagster_database)
     url = database_url(chosen.home_path, server_url())
     open_engine(url, "tickstock db roles").dispose()
     passwords = {role: password.get_secret_value() for role, password in given.items() if password}

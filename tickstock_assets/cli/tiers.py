@@ -85,6 +85,9 @@ def drop_chunks(
     opened = engine()
     with opened.connect() as connection:
         before = retention.cutoff(connection, table, older_than)
+        if before is None:
+            console.print(f"{table} is empty: there is nothing to drop.")
+            return
         planned = retention.plan(connection, table, before)
     if yes:
         planned = retention.drop(opened, table, before, settings().lifecycles)

@@ -9,7 +9,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 
 from tickstock_assets.settings import settings
-from tickstock_assets.storage.database import database_url, ensure_server_database
+from tickstock_assets.storage.database import database_url, ensure_server_database, require_two_databases
 
 
 class TickstockStorage(DagsterPostgresStorage):
@@ -24,9 +24,9 @@ class TickstockStorage(DagsterPostgresStorage):
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
         """Open the storage; the embedded server is started when no server is named."""
         server = settings().database_url
-        url = database_url(
-            settings().home_path, server.get_secret_value() if server else None, settings().dagster_database
-        )
+        address = server.get_secret_value() if server else None
+        require_two_databases(address, settings().dagster_database)
+        url = database_url(settings().home_path, address, settings().dagster_database)
         if server:
             ensure_server_database(url)
         url = url.update_query_dict({"application_name": "dagster"})

@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
 
-from tickstock_assets.domain.errors import TickstockError
+from tickstock_assets.domain.errors import ConfigError, TickstockError
 from tickstock_assets.project_files import project_file
 
 STATEMENT_TIMEOUT_MS = 60_000
@@ -24,7 +24,12 @@ def prepare_dagster_home(home: Path) -> Path:
     The file of the folder we were started in wins if it is for this project, so that an edited one always counts.
     """
     folder = home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder}: expected a folder we can write, found {error.strerror}; set TICKSTOCK_HOME to another"
+        ) from None
     own = Path("dagster.yaml")
     is_ours = own.exists() and "tickstock_assets" in own.read_text(encoding="utf-8")
     shutil.copyfile(own if is_ours else project_file("dagster.yaml"), folder / "dagster.yaml")

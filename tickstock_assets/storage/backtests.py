@@ -76,7 +76,9 @@ def _strategy_names(frame: pd.DataFrame) -> pd.Series:
 
 def _result_rows(report: BacktestReport) -> pd.DataFrame:
     rows = report.results.assign(strategy_name=_strategy_names(report.results), timeframe="1d")
-    return rows.drop(columns="variant").rename(columns={"start": "start_date", "end": "end_date"})
+    for column, moment in (("start_date", "start"), ("end_date", "end")):
+        rows[column] = rows.pop(moment).dt.tz_localize(None).dt.normalize()
+    return rows.drop(columns="variant")
 
 
 def _trade_rows(report: BacktestReport) -> pd.DataFrame:

@@ -176,7 +176,7 @@ def aware(moment: datetime, name: str) -> datetime:
     """Return a moment in UTC.
 
     Raises:
-        ConfigError: it is no moment, or does not say of which time zone.
+        ConfigError: it is no moment, does not say of which time zone, or is in no year from 1 to 9999 in UTC.
     """
     if not isinstance(moment, datetime) or pd.isna(moment):
         raise ConfigError(f"{name}: expected a datetime with a time zone, found {moment!r}")
@@ -185,7 +185,10 @@ def aware(moment: datetime, name: str) -> datetime:
             f"{name}: expected a datetime with a time zone, found {moment} without; "
             "add one, as in datetime(..., tzinfo=UTC)"
         )
-    return (moment.to_pydatetime(warn=False) if isinstance(moment, pd.Timestamp) else moment).astimezone(UTC)
+    try:
+        return (moment.to_pydatetime(warn=False) if isinstance(moment, pd.Timestamp) else moment).astimezone(UTC)
+    except OverflowError:
+        raise ConfigError(f"{name}: expected a moment in the years 1 to 9999 of UTC, found {moment}") from None
 
 
 def moment_or_day(bound: date | datetime | None, name: str) -> date | datetime | None:

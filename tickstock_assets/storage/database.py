@@ -16,6 +16,7 @@ from tickstock_assets.storage.pool import RECYCLE_SECONDS, BoundedPool, Limits, 
 DATABASE = "tickstock"
 OLDEST_SUPPORTED = 15
 CONNECT_TIMEOUT_SECONDS = 5
+LAST_PORT = 65_535
 DEFAULT_LIMITS = Limits()
 
 
@@ -54,39 +55,77 @@ def database_url(home: Path, server_url: str | None, database: str | None = None
         name = database or DATABASE
         embedded.ensure_database(server, name)
         return make_url(server.url(name))
+    url = _parsed(server_url)
+    return url.set(drivername="postgresql", database=database or url.database or DATABASE)
+
+
+def require_two_databases(server_url: str | None, dagster_database: str) -> None:
+    """Look that Dagster's own database is not the market's.
+
+    Raises:
+        ConfigError: it is, or `server_url` is not a PostgreSQL address.
+    """
+    market = (_parsed(server_url).database if server_url else None) or DATABASE
+    if dagster_database == market:
+        raise ConfigError(
+            f"TICKSTOCK_DAGSTER_DATABASE: expected another database than the market's, found {dagster_database!r} for "
+            "both; name another"
+        )
+
+
+def _parsed(server_url: str) -> URL:
+    """Return an address that is one; none of it is repeated that may be part of a password."""
+    if server_url.count("@") > 1:
+        raise ConfigError(
+            "TICKSTOCK_DATABASE_URL: expected one @, before the host, found several; "
+            "percent-encode it (%40) where it is part of the password or of another name"
+        )
     try:
         url = make_url(server_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         url = None
-    # The address itself is not repeated: it may hold a password.
     if url is None or url.get_backend_name() not in {"postgresql", "postgres"} or not (url.host or url.query):
         raise ConfigError(
             "TICKSTOCK_DATABASE_URL: expected postgresql://user:password@host:port/database, "
             "found something else; correct it or unset it to use the embedded server"
         )
-    return url.set(drivername="postgresql", database=database or url.database or DATABASE)
+    if url.port is not None and not 1 <= url.port <= LAST_PORT:
+        raise ConfigError(
+            f"TICKSTOCK_DATABASE_URL: expected a port from 1 to {LAST_PORT}, found {url.port}; correct it"
+        )
+    known = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults()}
+    if unknown := sorted(set(url.query) - known):
+        raise ConfigError(
+            "TICKSTOCK_DATABASE_URL: expected options of PostgreSQL's own clients after the question mark, such as "
+            f"sslmode=require, found {unknown[0]!r}; correct or remove it"
+        )
+    return url
 
 
 def open_engine(url: URL, application_name: str = "tickstock", limits: Limits = DEFAULT_LIMITS) -> Engine:
     """Return a pooled engine of psycopg 3, in UTC, after a first connection has proved that the server will do.
 
     Raises:
+        ConfigError: the hosts and ports after the question mark are none.
         DatabaseError: unreachable, access refused, no such database, or older than PostgreSQL 15.
     """
-    engine = create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        poolclass=BoundedPool,
-        pool_size=limits.kept,
-        max_overflow=limits.most - limits.kept,
-        pool_timeout=limits.wait_seconds,
-        pool_pre_ping=True,
-        pool_recycle=RECYCLE_SECONDS,
-        connect_args={
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "application_name": application_name,
-            "options": f"-c timezone=UTC -c statement_timeout={limits.statement_timeout_seconds}s",
-        },
-    )
+    try:
+        engine = create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            poolclass=BoundedPool,
+            pool_size=limits.kept,
+            max_overflow=limits.most - limits.kept,
+            pool_timeout=limits.wait_seconds,
+            pool_pre_ping=True,
+            pool_recycle=RECYCLE_SECONDS,
+            connect_args={
+                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+                "application_name": application_name,
+                "options": f"-c timezone=UTC -c statement_timeout={limits.statement_timeout_seconds}s",
+            },
+        )
+    except ArgumentError as error:
+        raise ConfigError(f"TICKSTOCK_DATABASE_URL: expected hosts with their ports, found {error.args[0]}") from None
     try:
         with engine.connect() as connection:
             major = driver(connection).info.server_version // 10_000

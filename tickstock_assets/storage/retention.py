@@ -84,8 +84,10 @@ def warning(table: str, first: date, lifecycles: Lifecycles, now: datetime) -> s
     )
 
 
-def cutoff(connection: Connection, table: str, older_than: str) -> datetime:
+def cutoff(connection: Connection, table: str, older_than: str) -> datetime | None:
     """Return the moment before which rows are older than `older_than`: a day such as 2024-01-31, or an age.
+
+    None for an age where the table is empty.
 
     Raises:
         ConfigError: it is neither, or the table's rows have no age.
@@ -105,7 +107,7 @@ def cutoff(connection: Connection, table: str, older_than: str) -> datetime:
         text(f"SELECT max({column})::timestamp - CAST(:age AS interval) FROM {table}"),  # noqa: S608 from TIME_COLUMNS
         {"age": older_than},
     ).scalar()
-    return newest.replace(tzinfo=UTC) if newest else datetime.now(UTC)
+    return newest.replace(tzinfo=UTC) if newest else None
 
 
 def plan(connection: Connection, table: str, before: datetime) -> Drop:

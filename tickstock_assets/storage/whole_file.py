@@ -12,6 +12,9 @@ from pathlib import Path
 
 from tickstock_assets.domain.errors import ConfigError
 
+# Of a folder that is being filled; ours alone, as folders of that name are removed when nobody holds them.
+FOLDER_SUFFIX = ".tickstock.part"
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[int]:
@@ -22,6 +25,7 @@ def whole_file(path: Path) -> Iterator[int]:
     Raises:
         ConfigError: the folder is not one we can write to.
     """
+    _require_name(path, "file")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if path.is_dir():
@@ -57,36 +61,57 @@ def _open_without_name(folder: Path) -> int | None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `path` to fill; it becomes `path` when the block ends without an error.
 
-    What a killed process left there is removed by the next one.
+    What a killed process left in the parent folder is removed by the next one.
 
     Raises:
-        ConfigError: `path` is there and not an empty folder, or its parent is not one we can write to.
+        ConfigError: `path` is there and not an empty folder, its parent is not one we can write to, or the disk is full.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _require_name(path, "folder")
+    part = path.with_name(f".{path.name}.{os.getpid()}{FOLDER_SUFFIX}")
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise FileExistsError(0, "something there already")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
-        part.mkdir()
-        lock = os.open(part, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_abandoned(path.parent)
+        lock = _make_locked(part)
     except OSError as error:
         raise ConfigError(f"{path}: expected a new folder we can make, found {error.strerror}; name another") from None
     try:
         yield part
         part.replace(path)
+    except OSError as error:
+        found = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError(f"{path}: expected a folder we can write, found {found}; name another") from None
     finally:
         os.close(lock)
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _remove_abandoned(path: Path) -> None:
-    for folder in path.parent.glob(f".{path.name}.*.part"):
+def _require_name(path: Path, kind: str) -> None:
+    if not path.name:  # of an empty text, of `.` and of `/`
+        raise ConfigError(f"{str(path)!r}: expected the name of a {kind}, found none; name one")
+
+
+def _make_locked(folder: Path) -> int:
+    """Make a folder and return the descriptor that holds its lock."""
+    while True:
+        folder.mkdir()
         lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():
+            return lock
+        os.close(lock)  # another process took it for abandoned before we had the lock
+
+
+def _remove_abandoned(parent: Path) -> None:
+    for folder in parent.glob(f".*{FOLDER_SUFFIX}"):
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # gone, or not ours to remove
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
         except BlockingIOError:  # another process is at work in it
             continue
         finally:
