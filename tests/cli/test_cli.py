@@ -454,6 +454,11 @@ def test_ui_on_a_busy_port_proposes_another(home: Path) -> None:
     assert said.endswith("choose another with --port")
 
 
+def test_ui_refuses_one_database_for_both(home: Path) -> None:
+    said = sentence_of(tickstock("ui", home=home, TICKSTOCK_DAGSTER_DATABASE="tickstock"))
+    assert said.startswith("TICKSTOCK_DAGSTER_DATABASE: expected another database than the market's")
+
+
 def test_a_second_demo_waits_for_no_one(home: Path, tmp_path: Path) -> None:
     first = start("demo", home=home, log=tmp_path / "demo.log")
     try:

@@ -19,7 +19,7 @@ from tests.conftest import Demo, tickstock
 from tests.storage import tiers
 from tests.storage.servers import wait_until
 from tickstock_assets.domain.errors import ConfigError, DatabaseError
-from tickstock_assets.storage import backup, embedded
+from tickstock_assets.storage import backup, embedded, migrate
 from tickstock_assets.storage.client_programs import connection_arguments, programs_for
 from tickstock_assets.storage.database import open_engine
 from tickstock_assets.storage.restore import restore
@@ -387,3 +387,41 @@ def test_the_demos_database_moves_to_another_home(
         tickstock("coverage", "AAPL", "--json", home=home).stdout
         == tickstock("coverage", "AAPL", "--json", home=demo.home).stdout
     )
+
+
+@pytest.mark.tiers("embedded")
+def test_a_dump_never_takes_the_place_of_a_device_nor_of_another_dumps_manifest(filled: Engine, tmp_path: Path) -> None:
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    with pytest.raises(ConfigError, match="expected a file we can write, found a device"):
+        backup.dump(filled.url, device)
+    with pytest.raises(ConfigError, match="found that of a dump's manifest"):
+        backup.dump(filled.url, tmp_path / "market.dump.manifest.json")
+    real, link = tmp_path / "real.dump", tmp_path / "link.dump"
+    real.touch()
+    link.symlink_to(real)
+    backup.dump(filled.url, link)
+    assert link.is_symlink()
+    assert real.stat().st_size > 0
+
+
+@pytest.mark.tiers("embedded")
+@pytest.mark.parametrize("field", ["server_version", "pg_dump_major", "rows", "size_bytes", "made_at"])
+def test_a_manifest_without_a_value_is_refused(filled: Engine, tmp_path: Path, field: str) -> None:
+    file = tmp_path / "market.dump"
+    backup.dump(filled.url, file)
+    manifest = json.loads(backup.manifest_path(file).read_text())
+    backup.manifest_path(file).write_text(json.dumps({**manifest, field: None}))
+    with pytest.raises(ConfigError, match="expected the manifest of a dump, found something else"):
+        restore(filled.url, file, replace=True)
+
+
+@pytest.mark.tiers(*tiers.TIMESCALEDB)
+def test_a_dump_without_timescaledb_does_not_take_it_from_a_database(
+    filled: Engine, bare_database: Engine, tmp_path: Path
+) -> None:
+    migrate.upgrade(bare_database)
+    file = tmp_path / "plain.dump"
+    backup.dump(bare_database.url, file)
+    with pytest.raises(DatabaseError, match=r"expected a dump with TimescaleDB, as the database .* has it, found one"):
+        restore(filled.url, file, replace=True)

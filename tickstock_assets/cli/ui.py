@@ -29,8 +29,12 @@ def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
 ) -> None:
     """Open the Dagster web UI, with the daemon that runs backfills, schedules and sensors. Ctrl-C stops both."""
+    from tickstock_assets.cli.database import server_url
     from tickstock_assets.defs.launching import dagster_environment
+    from tickstock_assets.storage.database import require_two_databases
 
+    # Dagster's processes would say it too, in a traceback each.
+    require_two_databases(server_url(), settings().dagster_database)
     _require_free(host, port)
     environment = dagster_environment(settings().home_path)
     console.print(f"Dagster web UI: [bold]http://{host}:{port}[/] (ready in a few seconds; Ctrl-C stops it)")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from sqlalchemy import URL, Connection, text
 
 from tickstock_assets.domain.errors import ConfigError
@@ -27,6 +28,7 @@ from tickstock_assets.storage.database import driver, open_engine
 from tickstock_assets.storage.pool import MAINTENANCE
 from tickstock_assets.storage.whole_file import whole_file
 
+MANIFEST_SUFFIX = ".manifest.json"
 Progress = Callable[[int, int | None], None]
 OWN_TABLES = """
     SELECT c.relname FROM pg_class c
@@ -64,7 +66,7 @@ class Manifest:
 
 def manifest_path(file: Path) -> Path:
     """Return where the manifest of a dump is."""
-    return file.with_name(file.name + ".manifest.json")
+    return file.with_name(file.name + MANIFEST_SUFFIX)
 
 
 def dump(url: URL, file: Path, on_progress: Progress = lambda *_: None) -> Manifest:
@@ -79,6 +81,8 @@ def dump(url: URL, file: Path, on_progress: Progress = lambda *_: None) -> Manif
         ConfigError: `file` cannot be written.
         DatabaseError: the server cannot be reached or read, or there is no pg_dump of its version.
     """
+    if file.name.endswith(MANIFEST_SUFFIX):
+        raise ConfigError(f"{file}: expected the name of a dump, found that of a dump's manifest; name another")
     engine = open_engine(url, "tickstock db dump", MAINTENANCE)
     try:
         with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
@@ -155,14 +159,14 @@ def read_manifest(file: Path) -> Manifest:
     try:
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        manifest = Manifest(**json.loads(beside.read_text(encoding="utf-8")))
+        manifest = TypeAdapter(Manifest).validate_json(beside.read_bytes(), strict=True)
     except OSError as error:
         raise ConfigError(
             f"{error.filename}: expected a dump of `tickstock db dump` and its manifest {beside.name}, "
             f"found {error.strerror}; name the dump and keep both files together"
         ) from None
-    except (ValueError, TypeError):
-        raise ConfigError(f"{beside}: expected the manifest of a dump, found something else; dump again") from None
+    except ValueError:
+        raise ConfigError(f"{beside}: expected the manifest of a dump, found something else; restore another") from None
     if digest != manifest.sha256:
         raise ConfigError(
             f"{file}: expected the {manifest.size_bytes:,} bytes that its manifest describes, found others; "

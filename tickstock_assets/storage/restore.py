@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, text
 from tickstock_assets.domain.errors import ConfigError, DatabaseError
 from tickstock_assets.storage import migrate, roles
 from tickstock_assets.storage.backup import OWN_TABLES, Manifest, Progress, count_rows, read_manifest
+from tickstock_assets.storage.capability import capability
 from tickstock_assets.storage.client_programs import (
     POLL_SECONDS,
     ClientPrograms,
@@ -91,13 +92,14 @@ class _Target:
         self.exists = bool(
             admin.execute(text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": self.name}).scalar()
         )
-        self.is_set_up, self.tables = self._look() if self.exists else (False, 0)
+        self.is_set_up, self.tables, self.timescaledb = self._look() if self.exists else (False, 0, None)
 
-    def _look(self) -> tuple[bool, int]:
+    def _look(self) -> tuple[bool, int, str | None]:
         engine = open_engine(self.url, "tickstock db restore")
         try:
             with engine.connect() as connection:
-                return roles.is_set_up(engine), len(connection.execute(text(OWN_TABLES)).all())
+                n_tables = len(connection.execute(text(OWN_TABLES)).all())
+                return roles.is_set_up(engine), n_tables, capability(connection).timescaledb
         finally:
             engine.dispose()
 
@@ -118,6 +120,11 @@ class _Target:
                     f"{place(self.url)}: expected TimescaleDB {manifest.timescaledb}, as the dump is from one, "
                     f"found {', '.join(versions) or 'none'}; restore on a server that has it and update it there"
                 )
+        elif self.timescaledb and self.tables:
+            raise DatabaseError(
+                f"{place(self.url)}: expected a dump with TimescaleDB, as the database {self.name} has it, found one "
+                "without; restore into a new database and run `tickstock db migrate --with-timescaledb` there"
+            )
         return programs_for(major, manifest.pg_dump_major)
 
     def require_free(self, *, replace: bool) -> None:

@@ -26,10 +26,11 @@ def whole_file(path: Path) -> Iterator[int]:
         ConfigError: the folder is not one we can write to.
     """
     _require_name(path, "file")
+    path = path.resolve()  # a link is followed, and stays
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "a folder")
+        if path.exists() and not path.is_file():
+            raise FileExistsError(0, "a folder" if path.is_dir() else "a device")
         descriptor, is_named = _open_without_name(path.parent), False
         if descriptor is None:
             descriptor, is_named = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600), True
