@@ -101,12 +101,24 @@ def test_db_status_says_server_tier_revision_and_rows(demo: Demo, demo_database:
 def test_db_migrate_goes_up_and_down_again(served_home: Path) -> None:
     latest = migrate.latest_revision()
     assert f"(latest is {latest}: run `tickstock db migrate`)" in unwrapped(tickstock("db", "status", home=served_home))
-    assert succeeded(tickstock("db", "migrate", home=served_home)) == f"Schema revision: {latest}\n"
-    assert succeeded(tickstock("db", "migrate", home=served_home)) == f"Schema revision: {latest}\n"
-    assert succeeded(tickstock("db", "migrate", "--down", "base", home=served_home)) == "Schema revision: none\n"
+    assert (
+        succeeded(tickstock("db", "migrate", home=served_home))
+        == f"Schema revision: {latest}\nTier: plain PostgreSQL\n"
+    )
+    assert (
+        succeeded(tickstock("db", "migrate", home=served_home))
+        == f"Schema revision: {latest}\nTier: plain PostgreSQL\n"
+    )
+    assert (
+        succeeded(tickstock("db", "migrate", "--down", "base", home=served_home))
+        == "Schema revision: none\nTier: plain PostgreSQL\n"
+    )
     status = json.loads(succeeded(tickstock("db", "status", "--json", home=served_home)))
     assert (status["revision"], status["rows"]) == (None, {})
-    assert succeeded(tickstock("db", "migrate", home=served_home)) == f"Schema revision: {latest}\n"
+    assert (
+        succeeded(tickstock("db", "migrate", home=served_home))
+        == f"Schema revision: {latest}\nTier: plain PostgreSQL\n"
+    )
 
 
 def test_db_migrate_down_wants_to_know_how_far(home: Path) -> None:
@@ -599,7 +611,7 @@ def test_db_url_of_a_server_hides_the_password(home: Path, tcp_server: TcpServer
 def test_the_demo_runs_on_a_server_from_migration_to_backtest(home: Path, demo: Demo, tcp_server: TcpServer) -> None:
     address = tcp_server.url()
     migrated = succeeded(tickstock("db", "migrate", home=home, TICKSTOCK_DATABASE_URL=address))
-    assert migrated == f"Schema revision: {migrate.latest_revision()}\n"
+    assert migrated == f"Schema revision: {migrate.latest_revision()}\nTier: plain PostgreSQL\n"
     said = json.loads(succeeded(tickstock("demo", "--json", home=home, TICKSTOCK_DATABASE_URL=address)))
     assert said == demo.summary  # the same as on the embedded server
     assert not (home / "postgres").exists()
