@@ -28,17 +28,9 @@ SEED = int(os.environ.get("TICKSTOCK_TEST_SEED") or time.time_ns() % 1_000_000)
 N_MOMENTS = 10
 N_WINDOWS = 5
 # When a row was written says nothing about what it says.
-MOMENTS_OF_WRITING = {
-    "symbols": ["last_updated"],
-    "splits": ["recorded_at"],
-    "dividends": ["recorded_at"],
-    "ohlcv_daily": ["recorded_at"],
-    "bar_features": ["created_at"],
-    "patterns": ["detected_at", "created_at"],
-    "backtest_runs": ["started_at", "finished_at"],
-    "load_ledger": ["started_at", "finished_at"],
-    "quarantined_bars": ["quarantined_at"],
-}
+MOMENTS_OF_WRITING = [
+    "created_at", "detected_at", "finished_at", "last_updated", "quarantined_at", "recorded_at", "started_at", "updated_at",
+]  # fmt: skip
 UNFINISHED = "SELECT count(*) FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
 COPIES = "SELECT count(*) FROM pg_stat_progress_copy WHERE command = 'COPY FROM'"
 
@@ -145,9 +137,11 @@ def assert_run_again_ends_as(undisturbed: dict[str, list[str]], home: Path) -> N
     result = tickstock("demo", "--json", home=home)
     assert (result.returncode, result.stderr) == (0, "")
     state = state_of(home)
-    for name, content in undisturbed.items():
-        assert state[name] == content, name
     assert state.keys() == undisturbed.keys()
+    for name, content in undisturbed.items():
+        # A few of the rows that differ say more than all of them, which would take minutes to lay side by side.
+        assert len(state[name]) == len(content), name
+        assert [pair for pair in zip(state[name], content, strict=True) if pair[0] != pair[1]][:3] == [], name
 
 
 def state_of(home: Path) -> dict[str, list[str]]:
@@ -163,7 +157,7 @@ def state_of(home: Path) -> dict[str, list[str]]:
             table: sorted(
                 connection.execute(
                     text(f"SELECT (to_jsonb(t) - CAST(:unsaid AS text[]))::text FROM {table} t"),
-                    {"unsaid": MOMENTS_OF_WRITING.get(table, [])},
+                    {"unsaid": MOMENTS_OF_WRITING},
                 ).scalars()
             )
             for table in tables.scalars()

@@ -269,7 +269,9 @@ def test_a_dump_that_is_killed_in_the_middle_leaves_nothing(
     filled: Engine, tmp_path: Path, how: signal.Signals
 ) -> None:
     file = tmp_path / "market.dump"
-    code = "import sys; from pathlib import Path; from sqlalchemy import make_url; from tickstock_assets.storage import backup; "
+    # A shell that runs tests in the background has its children ignore Ctrl-C.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from pathlib import Path; from sqlalchemy import make_url; from tickstock_assets.storage import backup; "
     code += "backup.dump(make_url(sys.argv[1]), Path(sys.argv[2]))"
     with filled.begin() as connection:
         connection.execute(text(TABLE_THAT_IS_NOT_COUNTED))
@@ -283,7 +285,7 @@ def test_a_dump_that_is_killed_in_the_middle_leaves_nothing(
         [child] = psutil.Process(process.pid).children()
         assert not filled.url.password or filled.url.password not in " ".join(child.cmdline())
         os.kill(process.pid, how)
-        process.wait()
+        process.wait(timeout=120)
         other.rollback()
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     assert list(tmp_path.iterdir()) == []
