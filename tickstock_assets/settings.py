@@ -3,10 +3,10 @@
 import errno
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pydantic
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tickstock_assets.domain import lifecycle
@@ -14,6 +14,7 @@ from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.lifecycle import Lifecycle, Lifecycles
 
 ENV_PREFIX = "TICKSTOCK_"
+HTTP_URL = r"^https?://[^\s/]+"
 
 
 def _interval(text: str) -> str:
@@ -65,6 +66,66 @@ class Settings(BaseSettings):
     low_disk_gb: Annotated[
         float, Field(ge=0, description="Free space of the home folder, in GB, below which it is warned of")
     ] = 5
+    providers: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[a-z_]+(\s*,\s*[a-z_]+)*$",
+            description="Providers in the order in which they are asked, such as polygon,alpha_vantage; unset, those that "
+            "have a key, and without any key the sample data",
+        ),
+    ] = None
+    on_quota: Annotated[
+        Literal["wait", "next"],
+        Field(
+            description="When a provider's day budget is used up: `wait` until it is not, or ask the `next` provider"
+        ),
+    ] = "wait"
+    polygon_api_key: Annotated[
+        SecretStr | None,
+        Field(
+            validation_alias=AliasChoices("tickstock_polygon_api_key", "polygon_api_key", "massive_api_key"),
+            description="Key of Polygon (Massive); POLYGON_API_KEY and MASSIVE_API_KEY are read as well",
+        ),
+    ] = None
+    polygon_url: Annotated[str, Field(pattern=HTTP_URL, description="Address of Polygon's REST API")] = (
+        "https://api.massive.com"
+    )
+    polygon_calls_per_minute: Annotated[
+        int, Field(ge=0, le=100_000, description="Requests a minute that the Polygon plan allows; 0 for no limit")
+    ] = 5
+    polygon_history_years: Annotated[
+        float, Field(ge=0, le=100, description="How many years back the Polygon plan reaches; 0 for all there is")
+    ] = 0
+    flat_files_url: Annotated[
+        str | None,
+        Field(
+            description="Polygon's flat files: an S3 bucket such as https://files.massive.com/flatfiles, or a folder"
+        ),
+    ] = None
+    flat_files_access_key: Annotated[SecretStr | None, Field(description="Access key of the flat files")] = None
+    flat_files_secret_key: Annotated[SecretStr | None, Field(description="Secret key of the flat files")] = None
+    alpha_vantage_api_key: Annotated[
+        SecretStr | None,
+        Field(
+            validation_alias=AliasChoices("tickstock_alpha_vantage_api_key", "alphavantage_api_key"),
+            description="Key of Alpha Vantage; ALPHAVANTAGE_API_KEY is read as well",
+        ),
+    ] = None
+    alpha_vantage_url: Annotated[str, Field(pattern=HTTP_URL, description="Address of Alpha Vantage's API")] = (
+        "https://www.alphavantage.co/query"
+    )
+    alpha_vantage_calls_per_minute: Annotated[
+        int, Field(ge=0, le=100_000, description="Requests a minute that the Alpha Vantage plan allows; 0 for no limit")
+    ] = 5
+    alpha_vantage_calls_per_day: Annotated[
+        int, Field(ge=0, le=10_000_000, description="Requests a day that the Alpha Vantage plan allows; 0 for no limit")
+    ] = 25
+    alpha_vantage_premium: Annotated[
+        bool, Field(description="Whether the Alpha Vantage plan has full history and minute bars")
+    ] = False
+    csv_folder: Annotated[Path | None, Field(description="Folder of SYMBOL.csv files for the csv_folder provider")] = (
+        None
+    )
     sample_file: Annotated[
         Path | None, Field(description="A CSV file (plain or .gz) for the sample provider instead of the vendored one")
     ] = None
@@ -184,7 +245,9 @@ def settings() -> Settings:
         return Settings()
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        name = ENV_PREFIX + ".".join(str(part) for part in first["loc"][:1]).upper()
+        # A field that has other names too is reported under the one that was found.
+        field_name = ".".join(str(part) for part in first["loc"][:1])
+        name = (ENV_PREFIX * (field_name in Settings.model_fields) + field_name).upper()
         # Messages of our own validators say what was found.
         own = first["type"] == "value_error"
         said = first["msg"].removeprefix("Value error, ") if own else f"{first['msg']}, found {first['input']!r}"

@@ -23,7 +23,7 @@ CREATE OR REPLACE VIEW events AS
                'window_start', l.window_start, 'window_end', l.window_end, 'attempts', l.attempts, 'error', l.error)
     FROM load_ledger l WHERE l.status = 'failed';
 COMMENT ON VIEW events IS 'Detections, figures of backtests and failed loads as one stream; only for reading.';
-COMMENT ON COLUMN events.symbol IS 'Instrument; NULL for a backtest''s portfolio.';
+COMMENT ON COLUMN events.symbol IS 'Instrument; NULL for a backtest''s portfolio and for a failed load of the whole market.';
 COMMENT ON COLUMN events.timestamp IS 'Start of the bar that completes a pattern, end of a backtest, end of a failed load; UTC.';
 COMMENT ON COLUMN events.pattern IS 'Pattern detected or traded; NULL for a failed load.';
 COMMENT ON COLUMN events.timeframe IS 'Length of the bars: 1m 5m 15m 1h 1d; NULL for a load of anything else.';

@@ -1,12 +1,13 @@
 """The calendar, against days known from the newspapers."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
 
 from tickstock_assets.domain.errors import ConfigError
-from tickstock_assets.domain.sessions import trading_sessions
+from tickstock_assets.domain.sessions import last_closed_session, sessions_up_to, settled_session, trading_sessions
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,40 @@ def test_an_unknown_exchange_is_one_sentence() -> None:
 def test_a_reversed_range_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected an end on or after 2024-12-31, found 2024-01-01"):
         trading_sessions("XNYS", date(2024, 12, 31), date(2024, 1, 1))
+
+
+CLOSE_OF_FRIDAY = datetime(2024, 7, 5, 20, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("now", "last_closed"),
+    [
+        (CLOSE_OF_FRIDAY, date(2024, 7, 5)),
+        # Before Friday's close it is Wednesday: Thursday was Independence Day.
+        (CLOSE_OF_FRIDAY - timedelta(seconds=1), date(2024, 7, 3)),
+        # Wednesday was a half day and closed at 17:00 UTC.
+        (datetime(2024, 7, 3, 17, 0, tzinfo=UTC), date(2024, 7, 3)),
+        (datetime(2024, 7, 3, 16, 59, tzinfo=UTC), date(2024, 7, 2)),
+        (datetime(2024, 7, 7, 12, 0, tzinfo=UTC), date(2024, 7, 5)),
+        # New Year's day belongs to no year's sessions.
+        (datetime(2025, 1, 1, 12, 0, tzinfo=UTC), date(2024, 12, 31)),
+        # The moment of Friday's close, on a clock in Tokyo that says Saturday.
+        (CLOSE_OF_FRIDAY.astimezone(ZoneInfo("Asia/Tokyo")), date(2024, 7, 5)),
+    ],
+)
+def test_the_last_closed_session_is_told_by_the_clock_that_is_handed_in(now: datetime, last_closed: date) -> None:
+    assert last_closed_session("XNYS", now) == last_closed
+
+
+def test_the_last_three_closed_sessions_are_not_settled() -> None:
+    # Closed: ... 28 June, 1, 2, 3 and 5 July. The 2nd, 3rd and 5th can still change.
+    assert settled_session("XNYS", CLOSE_OF_FRIDAY) == date(2024, 7, 1)
+    assert settled_session("XNYS", CLOSE_OF_FRIDAY - timedelta(seconds=1)) == date(2024, 6, 28)
+
+
+def test_sessions_are_counted_back_from_the_last_one_that_opened() -> None:
+    # Friday opened at 13:30 UTC.
+    opening = datetime(2024, 7, 5, 13, 30, tzinfo=UTC)
+    assert sessions_up_to("XNYS", opening, 3) == [date(2024, 7, 2), date(2024, 7, 3), date(2024, 7, 5)]
+    assert sessions_up_to("XNYS", opening - timedelta(seconds=1), 2) == [date(2024, 7, 2), date(2024, 7, 3)]
+    assert len(sessions_up_to("XNYS", opening, 100)) == 100

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.storage.servers import cluster_of
@@ -23,11 +24,20 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     }
 
 
-def start(*arguments: str, home: Path, log: Path, **variables: str) -> subprocess.Popen[bytes]:
+# The command on a disk that takes a while to have a file for good: long enough for the moment before to be met.
+SLOW_DISK = (
+    "import os, time; sync = os.fsync; os.fsync = lambda file: (time.sleep(0.3), sync(file))[1]; "
+    "from tickstock_assets.cli import main; main()"
+)
+
+
+def start(
+    *arguments: str, home: Path, log: Path, program: Sequence[str] = (TICKSTOCK,), **variables: str
+) -> subprocess.Popen[bytes]:
     """Start the command in a session of its own, so that it can be killed with everything it started."""
     with log.open("wb") as output:
         return subprocess.Popen(
-            [TICKSTOCK, *arguments],
+            [*program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

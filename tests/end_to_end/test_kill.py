@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from tests.conftest import Demo, tickstock
-from tests.end_to_end.commands import start
+from tests.end_to_end.commands import SLOW_DISK, start
 from tests.storage.servers import postmaster_pid, wait_until
 from tickstock_assets.storage import embedded
 from tickstock_assets.storage.database import open_engine
@@ -29,7 +30,8 @@ N_MOMENTS = 10
 N_WINDOWS = 5
 # When a row was written says nothing about what it says.
 MOMENTS_OF_WRITING = [
-    "created_at", "detected_at", "finished_at", "last_updated", "quarantined_at", "recorded_at", "started_at", "updated_at",
+    "created_at", "detected_at", "finished_at", "last_updated", "quarantined_at", "recorded_at", "started_at", "stored_at",
+    "updated_at",
 ]  # fmt: skip
 UNFINISHED = "SELECT count(*) FROM runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
 COPIES = "SELECT count(*) FROM pg_stat_progress_copy WHERE command = 'COPY FROM'"
@@ -63,6 +65,15 @@ def running(home: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
+@pytest.fixture
+def running_on_a_slow_disk(home: Path, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Likewise, where each file takes 0.3 s until it is on disk for good."""
+    process = start("demo", home=home, log=tmp_path / "demo.log", program=[sys.executable, "-c", SLOW_DISK])
+    yield process
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.parametrize("number", range(1, N_MOMENTS + 1))
 def test_a_demo_killed_at_a_random_moment_and_run_again_ends_as_if_undisturbed(
     number: int,
@@ -89,16 +100,16 @@ def test_a_demo_killed_during_a_copy_and_run_again_ends_as_if_undisturbed(
 
 
 def test_a_demo_killed_while_it_lands_and_run_again_ends_as_if_undisturbed(
-    running: subprocess.Popen[bytes], home: Path, undisturbed: dict[str, list[str]]
+    running_on_a_slow_disk: subprocess.Popen[bytes], home: Path, undisturbed: dict[str, list[str]]
 ) -> None:
-    kill_while(lambda: 0 < len(landed(home)) < N_WINDOWS, running)
+    kill_while(lambda: 0 < len(landed(home)) < N_WINDOWS, running_on_a_slow_disk)
     assert_run_again_ends_as(undisturbed, home)
 
 
 def test_a_demo_killed_before_a_payload_was_renamed_leaves_nothing_behind_when_run_again(
-    running: subprocess.Popen[bytes], home: Path, undisturbed: dict[str, list[str]]
+    running_on_a_slow_disk: subprocess.Popen[bytes], home: Path, undisturbed: dict[str, list[str]]
 ) -> None:
-    kill_while(lambda: any(is_temporary(name) for name in landed(home)), running)
+    kill_while(lambda: any(is_temporary(name) for name in landed(home)), running_on_a_slow_disk)
     assert any(is_temporary(name) for name in landed(home))
     assert_run_again_ends_as(undisturbed, home)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tickstock_assets.domain.errors import ConfigError, PermanentProviderError
+from tests.providers.contract import Case, ProviderContract
+from tickstock_assets.domain.errors import ConfigError, UnknownSymbolError
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.providers.base import Dataset, Request
 from tickstock_assets.providers.sample import VENDORED_FILE, SampleProvider
 
 HEADER = "Ticker,Date,Open,High,Low,Close,Volume,Adj Close\n"
@@ -18,6 +20,26 @@ HEADER = "Ticker,Date,Open,High,Low,Close,Volume,Adj Close\n"
 @pytest.fixture(scope="module")
 def sample() -> SampleProvider:
     return SampleProvider()
+
+
+def daily(symbol: str, start: date, end: date) -> Request:
+    return Request(Dataset.DAILY_BARS, Window(symbol, start, end))
+
+
+class TestTheContract(ProviderContract):
+    @pytest.fixture
+    def case(self, sample: SampleProvider) -> Case:
+        return Case(
+            sample,
+            requests=[
+                daily("AAPL", date(2005, 1, 1), date(2005, 12, 31)),
+                daily("IBM", date(2012, 1, 1), date(2012, 12, 31)),
+            ],
+            # Two for one on 28 February 2005.
+            closes={Dataset.DAILY_BARS: {date(2005, 2, 25): 88.99, date(2005, 2, 28): 44.86}},
+            # Facebook was listed in 2012.
+            empty=[daily("FB", date(2010, 1, 1), date(2010, 12, 31))],
+        )
 
 
 def rows_of_the_file() -> list[dict[str, str]]:
@@ -35,7 +57,7 @@ def test_every_row_of_the_file_is_delivered_as_it_stands(sample: SampleProvider)
     assert len(rows) == 12_154
     delivered = []
     for symbol in sample.symbols()["symbol"]:
-        payload = sample.fetch_daily_bars(Window(symbol, sample.history_start, sample.horizon()))
+        payload = sample.fetch(daily(symbol, sample.history_start, sample.horizon()))
         delivered += payload.to_pylist()
     assert delivered == rows
 
@@ -81,18 +103,18 @@ def test_the_dividends_follow_and_rebuild_the_adjusted_closes_exactly(sample: Sa
 
 
 def test_an_unknown_symbol_is_one_sentence(sample: SampleProvider) -> None:
-    with pytest.raises(PermanentProviderError, match=r"TSLA: not in stocks.csv.gz"):
-        sample.fetch_daily_bars(Window("TSLA", date(2000, 1, 1), date(2001, 1, 1)))
+    with pytest.raises(UnknownSymbolError, match=r"TSLA: not in stocks.csv.gz"):
+        sample.fetch(daily("TSLA", date(2000, 1, 1), date(2001, 1, 1)))
 
 
 def test_what_cannot_be_read_is_delivered_and_parsed_as_missing(tmp_path: Path) -> None:
     file = tmp_path / "bars.csv"
     file.write_text(HEADER + "A,2024-01-02,1,2,1,2,x,2\nA,yesterday,1,2,1,2,3,2\nA,2024-01-03,,2,1,2,3,2\n")
     provider = SampleProvider(file)
-    payload = provider.fetch_daily_bars(Window("A", date(2024, 1, 1), date(2024, 1, 2)))
+    payload = provider.fetch(daily("A", date(2024, 1, 1), date(2024, 1, 2)))
     # The second row names no day, so it could belong to any window and comes with each.
     assert payload["Date"].to_pylist() == ["2024-01-02", "yesterday"]
-    frame = provider.parse_daily_bars(payload)
+    frame = provider.parse(Dataset.DAILY_BARS, payload)
     assert frame["volume"].isna().tolist() == [True, False]
     assert frame["date"].isna().tolist() == [False, True]
 
@@ -117,4 +139,4 @@ def test_a_file_that_is_no_price_file_is_one_sentence(tmp_path: Path, content: s
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"TICKSTOCK_SAMPLE_FILE: expected a readable CSV file, found .*none.csv"):
-        SampleProvider(tmp_path / "none.csv").version()
+        SampleProvider(tmp_path / "none.csv").version(Dataset.DAILY_BARS)

@@ -94,6 +94,19 @@ ROWS_SINCE_0003 = """
     INSERT INTO audit_trail (event_type, entity_type, entity_id, action) VALUES ('load', 'ohlcv_daily', 'AAPL', 'merge');
     UPDATE quarantined_bars SET released_at = '2024-02-02', released_by = 'ada', release_reason = 'checked';
 """
+# Of these, only what fits the older form may stay when going down.
+ROWS_SINCE_0004 = """
+    INSERT INTO load_ledger (id, provider, dataset, symbol, window_start, window_end, source_version, status, error,
+                             started_at, route, etag, calls)
+        VALUES (gen_random_uuid(), 'polygon', 'daily_bars', NULL, '2024-01-02', '2024-01-02', '1', 'failed', 'timeout',
+                '2024-02-01 09:00Z', 'flat_files', '"9b2c"', 3);
+    INSERT INTO provider_quota (provider, period, period_start, ends_at, used, budget) VALUES
+        ('polygon', 'minute', '2024-01-02 14:30Z', '2024-01-02 14:31Z', 1, 5),
+        ('polygon', 'retry_after', '2024-01-02 14:30Z', '2024-01-02 14:40Z', 0, NULL),
+        ('alpha_vantage', 'day', '2024-01-02 05:00Z', '2024-01-03 05:00Z', 7, 25);
+    UPDATE symbols SET ticker_since = '2022-06-09';
+    UPDATE quarantined_bars SET superseded_at = '2024-02-03';
+"""
 TABLES_OF_0001 = [
     "symbols", "sessions", "splits", "dividends", "ohlcv_daily", "bar_features", "patterns", "backtest_runs",
     "backtest_results", "backtest_trades", "load_ledger", "quarantined_bars",
@@ -137,7 +150,7 @@ def quoted(name: str) -> str:
 
 
 def test_every_single_step_up_down_and_up_again_gives_the_identical_schema(empty_database: Engine) -> None:
-    for revision, before in (("0001", "base"), ("0002", "0001"), ("0003", "0002")):
+    for revision, before in (("0001", "base"), ("0002", "0001"), ("0003", "0002"), ("0004", "0003")):
         below = schema_dump(empty_database) if before != "base" else None
         migrate.upgrade(empty_database, revision)
         first = schema_dump(empty_database)
@@ -159,7 +172,20 @@ def test_an_existing_home_is_upgraded_in_place_and_back_with_every_row_as_it_was
     migrate.upgrade(empty_database)
     assert values(empty_database, columns) == rows
     new_schema = schema_dump(empty_database)
-    run(empty_database, ROWS_SINCE + ROWS_SINCE_0003)
+    run(empty_database, ROWS_SINCE + ROWS_SINCE_0003 + ROWS_SINCE_0004)
+
+    migrate.downgrade(empty_database, "0003")
+    with empty_database.connect() as connection:
+        assert connection.execute(text("SELECT provider, period, used FROM provider_quota")).all() == [
+            ("alpha_vantage", "day", 7)
+        ]
+        assert connection.execute(text("SELECT symbol FROM load_ledger")).scalars().all() == ["AAPL"]
+    migrate.upgrade(empty_database)
+    with empty_database.connect() as connection:
+        assert connection.execute(text("SELECT ends_at::text FROM provider_quota")).scalar_one() == (
+            "2024-01-03 05:00:00+00"
+        )
+        assert connection.execute(text("SELECT route, etag, calls FROM load_ledger")).all() == [("by_symbol", None, 1)]
 
     migrate.downgrade(empty_database, "0001")
     assert schema_dump(empty_database) == old_schema

@@ -126,11 +126,11 @@ def coverage(
 ) -> None:
     """Show what is stored per symbol and timeframe, and which sessions of the XNYS calendar are missing."""
     from tickstock_assets.cli.database import engine
-    from tickstock_assets.defs.resources import provider
+    from tickstock_assets.defs.resources import lineup
     from tickstock_assets.storage import bars as stored
 
     with engine().connect() as connection:
-        held = stored.coverage(connection, {provider().name: provider().horizon()}, symbols or None)
+        held = stored.coverage(connection, lineup().horizons(), symbols or None)
         known = stored.symbols(connection)["symbol"].tolist()
     if unknown := sorted(set(symbols or []) - set(held["symbol"])):
         raise ConfigError(_nothing_stored(unknown[0], known))

@@ -25,6 +25,8 @@ def demo(*, as_json: JsonOption = False) -> None:
     Five US stocks, 2000 to 2013: bars are landed, validated and stored, features and patterns computed, every pattern
     backtested. Doing it twice changes nothing.
     """
+    # Whatever keys there are: the demo asks nobody.
+    settings().providers = "sample"
     home = settings().home_path
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -59,7 +61,7 @@ def _materialize(home: Path, *, quiet: bool) -> str:
         from tickstock_assets.defs import launching
         from tickstock_assets.defs.assets.backtests import last_backtest
         from tickstock_assets.defs.partitions import SYMBOLS, YEARS, rectangle_tags
-        from tickstock_assets.defs.resources import engine, provider
+        from tickstock_assets.defs.resources import engine, lineup
 
         with launching.open_instance(home) as instance:
             engine()
@@ -71,7 +73,7 @@ def _materialize(home: Path, *, quiet: bool) -> str:
                 progress.update(task, advance=1, description=step)
 
             launching.run_job(instance, jobs["reference"], {}, on_step)
-            wanted = provider().symbols()["symbol"].tolist()
+            wanted = lineup().first.symbols()["symbol"].tolist()
             known = list(instance.get_dynamic_partitions(str(SYMBOLS.name)))
             years = [int(year) for year in YEARS.get_partition_keys()]
             for tags in [rectangle_tags(group, known, years[0], years[-1]) for group in _side_by_side(wanted, known)]:
@@ -109,13 +111,14 @@ def _progress(quiet: bool) -> rich.progress.Progress:
 
 def _summary(run: str) -> dict[str, Any]:
     from tickstock_assets.cli.database import engine
-    from tickstock_assets.defs.resources import provider, source_of
+    from tickstock_assets.defs.resources import lineup
+    from tickstock_assets.providers.base import Dataset
     from tickstock_assets.storage import bars as stored
 
     with engine().connect() as connection:
-        held = stored.coverage(connection, {provider().name: provider().horizon()})
+        held = stored.coverage(connection, lineup().horizons())
         held["n_missing"] = held["missing"].map(len)
-        rejected = stored.quarantined(connection, source_of(provider()))
+        rejected = stored.quarantined(connection, lineup().sources(Dataset.DAILY_BARS))
         detections = stored.patterns(connection, "1d")
         results = stored.backtest_results(connection, run)
     portfolio = results[results["scope"] == "portfolio"]
@@ -129,7 +132,7 @@ def _summary(run: str) -> dict[str, Any]:
                 "quarantined": int((rejected["symbol"] == row.symbol).sum()),
                 "missing": row.n_missing,
             }
-            for row in held[held["source"] == provider().name].itertuples()
+            for row in held[held["source"] == lineup().first.name].itertuples()
         ],
         "quarantined": len(rejected),
         "detections": detections.groupby(["pattern", "variant"]).size().reset_index(name="count").to_dict("records"),

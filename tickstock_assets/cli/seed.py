@@ -10,11 +10,12 @@ def seed(*, as_json: JsonOption = False) -> None:
     The bars are invented and the same on every machine; tests and tutorials use them. Doing it twice changes nothing.
     """
     from tickstock_assets.cli.database import engine
-    from tickstock_assets.defs.loading import load_directly
+    from tickstock_assets.loading.everything import load_everything
+    from tickstock_assets.loading.lineup import Lineup
     from tickstock_assets.providers.synthetic import SyntheticProvider
     from tickstock_assets.settings import settings
 
-    counts = load_directly(SyntheticProvider(), engine(), settings().landing_path)
+    counts = load_everything(Lineup([SyntheticProvider()]), engine(), settings().landing_path)
     if as_json:
         print_json({"inserted": counts.inserted, "corrected": counts.corrected, "unchanged": counts.unchanged})
         return

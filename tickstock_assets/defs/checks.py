@@ -12,14 +12,15 @@ from sqlalchemy import Connection, text
 
 from tickstock_assets.defs.assets import backtests, bars, features, operations, patterns, raw, reference
 from tickstock_assets.defs.assets.backtests import last_backtest
-from tickstock_assets.defs.loading import verify_landed
 from tickstock_assets.defs.partitions import windows_of_run
 from tickstock_assets.defs.plots import rows_as_table
-from tickstock_assets.defs.resources import Database, MarketData, engine, provider, source_of
+from tickstock_assets.defs.resources import Database, MarketData, engine, lineup
 from tickstock_assets.domain import schemas
 from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.verifying import verify_landed
+from tickstock_assets.providers.base import Dataset
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import bars as stored
 
@@ -67,7 +68,7 @@ def contract_check(
 def raw_daily_bars_landed(context: dg.AssetCheckExecutionContext, market_data: MarketData) -> dg.AssetCheckResult:
     """Every window up to the horizon is in the ledger, and every landed file is what was written."""
     windows = _windows(context)
-    problems, n_files = verify_landed(market_data.provider, engine(), market_data.landing_folder, windows)
+    problems, n_files = verify_landed(market_data.lineup, engine(), market_data.landing_folder, windows)
     return _verdict(pd.DataFrame({"problem": problems}), n_checked=n_files)
 
 
@@ -77,7 +78,7 @@ def ohlcv_daily_quarantine(context: dg.AssetCheckExecutionContext, database: Dat
     windows = _windows(context)
     with database.begin() as connection:
         n_stored = len(stored.daily_bars(connection, windows))
-        rejected = stored.quarantined(connection, source_of(provider()), windows)
+        rejected = stored.quarantined(connection, lineup().sources(Dataset.DAILY_BARS), windows)
     share = len(rejected) / max(len(rejected) + n_stored, 1)
     blocks = share > settings().quarantine_threshold
     return dg.AssetCheckResult(
@@ -97,7 +98,7 @@ def ohlcv_daily_quarantine(context: dg.AssetCheckExecutionContext, database: Dat
 def ohlcv_daily_complete(database: Database) -> dg.AssetCheckResult:
     """Every session of the exchange between a symbol's first bar and the provider's horizon has a bar."""
     with database.begin() as connection:
-        held = stored.coverage(connection, {provider().name: provider().horizon()})
+        held = stored.coverage(connection, lineup().horizons())
     missing = held[["symbol", "missing"]].explode("missing").dropna()
     return dg.AssetCheckResult(
         passed=missing.empty,
@@ -173,7 +174,8 @@ def _daily_bars_contract(connection: Connection) -> DataFrameSchema:
 
 
 def _sessions(connection: Connection) -> pd.DataFrame:
-    return stored.sessions(connection, DEFAULT_EXCHANGE, provider().history_start, provider().horizon())
+    first, last = lineup().span(Dataset.DAILY_BARS)
+    return stored.sessions(connection, DEFAULT_EXCHANGE, first, last)
 
 
 CHECKS: Sequence[dg.AssetChecksDefinition] = [

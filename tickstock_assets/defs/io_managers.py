@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from tickstock_assets.defs.partition_metadata import add_partition_metadata
 from tickstock_assets.defs.partitions import key, windows_of
 from tickstock_assets.defs.resources import Database
+from tickstock_assets.defs.storing_metadata import counts_metadata
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage import audit, bars
 from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
@@ -86,12 +87,7 @@ class TableIOManager(dg.ConfigurableIOManager):
             {
                 "dagster/row_count": total,
                 "rows_produced": len(obj),
-                "rows_written": counts.written,
-                "rows_inserted": counts.inserted,
-                "rows_corrected": counts.corrected,
-                "rows_unchanged": counts.unchanged,
-                "rows_outranked": counts.outranked,
-                "rows_removed": counts.removed,
+                **counts_metadata(counts),
                 **_span(table, obj),
             }
         )

@@ -5,7 +5,7 @@ from datetime import date
 
 import dagster as dg
 
-from tickstock_assets.defs.resources import provider
+from tickstock_assets.defs.resources import lineup
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.windows import Window, merge_neighbours
 
@@ -15,9 +15,9 @@ RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
 
 SYMBOLS = dg.DynamicPartitionsDefinition(name="symbols")
-# Years after the provider's horizon have nothing to load, so they are no partitions.
+# Years after the providers' horizon have nothing to load, so they are no partitions.
 YEARS = dg.TimeWindowPartitionsDefinition(
-    start=str(FIRST_YEAR), end=str(provider().horizon().year + 1), fmt="%Y", cron_schedule="0 0 1 1 *"
+    start=str(FIRST_YEAR), end=str(lineup().horizon().year + 1), fmt="%Y", cron_schedule="0 0 1 1 *"
 )
 DAILY = dg.MultiPartitionsDefinition({"symbol": SYMBOLS, "year": YEARS})
 

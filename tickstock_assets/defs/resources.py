@@ -10,20 +10,19 @@ from pydantic import PrivateAttr
 from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.backtest.inputs import BacktestConfig
-from tickstock_assets.providers.base import DAILY_BARS, Provider
-from tickstock_assets.providers.sample import SampleProvider
+from tickstock_assets.loading.lineup import Lineup
+from tickstock_assets.loading.registry import open_lineup
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import audit
 from tickstock_assets.storage.database import open_database
-from tickstock_assets.storage.ledger import Source
 from tickstock_assets.storage.pool import Limits
 from tickstock_assets.storage.retry import in_transaction
 
 
 @functools.cache
-def provider() -> Provider:
-    """Return the provider that the settings choose."""
-    return SampleProvider(settings().sample_file)
+def lineup() -> Lineup:
+    """Return the providers that the settings choose."""
+    return open_lineup(settings(), engine)
 
 
 @functools.cache
@@ -45,11 +44,6 @@ def backtest_config() -> BacktestConfig:
         slippage_bps=chosen.backtest_slippage_bps,
         risk_free_rate=chosen.risk_free_rate,
     )
-
-
-def source_of(of: Provider, dataset: str = DAILY_BARS) -> Source:
-    """Return what ledger and quarantine file a provider's dataset under, at the version it stands at now."""
-    return Source(of.name, dataset, of.version())
 
 
 class Database(dg.ConfigurableResource[None]):
@@ -82,12 +76,12 @@ class Database(dg.ConfigurableResource[None]):
 
 
 class MarketData(dg.ConfigurableResource[None]):
-    """The provider, and the landing folder its payloads go to."""
+    """The providers, and the landing folder their payloads go to."""
 
     @property
-    def provider(self) -> Provider:
-        """The provider that the settings choose."""
-        return provider()
+    def lineup(self) -> Lineup:
+        """The providers that the settings choose, best first."""
+        return lineup()
 
     @property
     def landing_folder(self) -> Path:

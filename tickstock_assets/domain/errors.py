@@ -7,8 +7,14 @@ TickstockError            anything a person can act on; the command prints it an
 ├── LandingError          a landed payload is gone or is not what was written
 └── ProviderError         a vendor did not deliver
     ├── TransientProviderError    may succeed when tried again
+    ├── QuotaExhaustedError       will succeed from a known moment on
     └── PermanentProviderError    will fail again until something is changed
+        ├── BadKeyError           the key is missing, wrong or expired
+        ├── NotEntitledError      the plan does not include it
+        └── UnknownSymbolError    the vendor has no such symbol
 """
+
+from datetime import datetime
 
 
 class TickstockError(Exception):
@@ -39,5 +45,25 @@ class TransientProviderError(ProviderError):
     """May succeed when tried again: rate limit, 5xx, timeout, broken payload."""
 
 
+class QuotaExhaustedError(ProviderError):
+    """The budget is used up; `until` (UTC) is when the next call may be made."""
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
+
+
 class PermanentProviderError(ProviderError):
-    """Fails again until something is changed: bad key, unknown symbol, not entitled."""
+    """Fails again until something is changed: bad key, unknown symbol, not entitled, bad request."""
+
+
+class BadKeyError(PermanentProviderError):
+    """The key is missing, wrong or expired: no other request will succeed either."""
+
+
+class NotEntitledError(PermanentProviderError):
+    """The plan does not include what was asked for."""
+
+
+class UnknownSymbolError(PermanentProviderError):
+    """The vendor has no such symbol."""

@@ -12,6 +12,7 @@ from tickstock_assets.domain.errors import ContractError
 # What a broken rule means, with the row's values. A rule without a sentence here is named as it is.
 REASONS = {
     "invalid_symbol": "{symbol!r} is not a symbol",
+    "wrong_symbol": "asked for {asked_for}, got {symbol}",
     "missing_value": "{columns} is missing or cannot be read",
     "non_positive_price": "{columns} is not above 0",
     "negative_volume": "volume {volume:g} is below 0",
@@ -20,6 +21,10 @@ REASONS = {
     "price_above_high": "open {open:g} or close {close:g} is above high {high:g}",
     "price_below_low": "open {open:g} or close {close:g} is below low {low:g}",
     "not_a_session": "{date:%Y-%m-%d} is not a session of the exchange",
+    "before_ticker": "{symbol} stands for its instrument since {ticker_since:%Y-%m-%d}; this bar is an earlier one's",
+    "not_on_the_minute": "{timestamp} is not the start of a minute",
+    "outside_hours": "{timestamp} is outside of 4:00 to 20:00 New York time",
+    "negative_value": "{columns} is below 0",
     "duplicate_key": "the key stands more than once",
 }
 # Where a row breaks several rules, the first of these that it breaks names it.

@@ -45,43 +45,91 @@ def _unique_key(*columns: str) -> pa.Check:
     return pa.Check(lambda frame: ~frame.duplicated(list(columns), keep=False), error="duplicate_key")
 
 
-def _first_of_equals(frame: pd.DataFrame) -> pd.Series:
-    """Return which rows may stay where a key stands more than once.
+def _first_of_equals(*key: str) -> pa.Check:
+    """Return a check of which rows may stay where a key stands more than once.
 
     An exact repeat costs nothing but itself. Where the repeats disagree none can be trusted, so none stays.
     """
-    repeats_key = frame.duplicated(["symbol", "date"], keep=False) & frame["date"].notna()
-    is_repeat = frame.duplicated(keep="first")
-    disagreeing = frame[~is_repeat].duplicated(["symbol", "date"], keep=False)
-    conflicted = set(map(tuple, frame.loc[disagreeing[disagreeing].index, ["symbol", "date"]].to_numpy()))
-    in_conflict = pd.Series(
-        [key in conflicted for key in zip(frame["symbol"], frame["date"], strict=True)], frame.index
-    )
-    return ~(repeats_key & (is_repeat | in_conflict))
+    names = list(key)
+
+    def may_stay(frame: pd.DataFrame) -> pd.Series:
+        repeats_key = frame.duplicated(names, keep=False) & frame[names].notna().all(axis=1)
+        if not repeats_key.any():
+            return ~repeats_key
+        is_repeat = frame.duplicated(keep="first")
+        disagreeing = frame[~is_repeat].duplicated(names, keep=False)
+        conflicted = set(map(tuple, frame.loc[disagreeing[disagreeing].index, names].to_numpy()))
+        in_conflict = pd.Series([tuple(row) in conflicted for row in frame[names].to_numpy()], frame.index)
+        return ~(repeats_key & (is_repeat | in_conflict))
+
+    return pa.Check(may_stay, error="duplicate_key")
 
 
-def daily_bars(sessions: pd.Series) -> pa.DataFrameSchema:
+def _session_day(sessions: pd.Series) -> pa.Column:
+    is_session = pa.Check(lambda dates: dates.isna() | dates.isin(sessions), error="not_a_session")
+    return pa.Column("datetime64[us]", is_session)
+
+
+def _volume() -> pa.Column:
+    return pa.Column(float, [pa.Check.ge(0, error="negative_volume"), pa.Check.lt(MAX_VOLUME, error="out_of_range")])
+
+
+_OHLC = {
+    "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, error="invalid_symbol")),
+    **{name: _price() for name in ("open", "high", "low", "close")},
+    "volume": _volume(),
+}
+_OHLC_ORDER = [
+    _no_later_than("low", "high", "high_below_low"),
+    *(_no_later_than(price, "high", "price_above_high") for price in ("open", "close")),
+    *(_no_later_than("low", price, "price_below_low") for price in ("open", "close")),
+]
+# What is known of a delivery besides its rows: whose bars were asked for, and since when the ticker is theirs.
+_DELIVERED = {
+    "asked_for": pa.Column(str),
+    "ticker_since": pa.Column("datetime64[us]", nullable=True),
+    "vwap": _price(nullable=True),
+    "trades_count": _not_negative(nullable=True),
+}
+_AS_ASKED = [
+    pa.Check(lambda frame: frame["symbol"].isna() | (frame["symbol"] == frame["asked_for"]), error="wrong_symbol"),
+    pa.Check(lambda frame: ~(frame["date"] < frame["ticker_since"]), error="before_ticker"),
+]
+
+
+def daily_bars(sessions: pd.Series, *, delivered: bool = False) -> pa.DataFrameSchema:
     """Return the contract of daily bars, unadjusted.
 
     Args:
         sessions: the exchange's sessions (datetime64, midnight without a zone).
+        delivered: for rows as a provider delivered them, which also say whose were asked for (asked_for) and since
+            when the ticker is that instrument's (ticker_since).
     """
-    is_session = pa.Check(lambda dates: dates.isna() | dates.isin(sessions), error="not_a_session")
     return pa.DataFrameSchema(
-        {
-            "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, error="invalid_symbol")),
-            "date": pa.Column("datetime64[us]", is_session),
-            **{name: _price() for name in ("open", "high", "low", "close")},
-            "volume": pa.Column(
-                float, [pa.Check.ge(0, error="negative_volume"), pa.Check.lt(MAX_VOLUME, error="out_of_range")]
-            ),
-        },
-        checks=[
-            _no_later_than("low", "high", "high_below_low"),
-            *(_no_later_than(price, "high", "price_above_high") for price in ("open", "close")),
-            *(_no_later_than("low", price, "price_below_low") for price in ("open", "close")),
-            pa.Check(_first_of_equals, error="duplicate_key"),
+        {**_OHLC, "date": _session_day(sessions), **(_DELIVERED if delivered else {})},
+        checks=[*_OHLC_ORDER, *(_AS_ASKED if delivered else []), _first_of_equals("symbol", "date")],
+    )
+
+
+def _within_hours(timestamps: pd.Series) -> pd.Series:
+    # Pre-market begins at 4:00 and after-hours trading ends at 20:00, New York time.
+    local = timestamps.dt.tz_convert("America/New_York")
+    within: pd.Series = timestamps.isna() | local.dt.hour.between(4, 19)
+    return within
+
+
+def minute_bars(sessions: pd.Series, *, delivered: bool = False) -> pa.DataFrameSchema:
+    """Return the contract of minute bars, unadjusted: as `daily_bars`, with `timestamp`, the bar's start in UTC."""
+    stamps = pa.Column(
+        pd.DatetimeTZDtype("us", "UTC"),
+        [
+            pa.Check(lambda stamps: stamps.isna() | (stamps.dt.floor("min") == stamps), error="not_on_the_minute"),
+            pa.Check(_within_hours, error="outside_hours"),
         ],
+    )
+    return pa.DataFrameSchema(
+        {**_OHLC, "date": _session_day(sessions), "timestamp": stamps, **(_DELIVERED if delivered else {})},
+        checks=[*_OHLC_ORDER, *(_AS_ASKED if delivered else []), _first_of_equals("symbol", "timestamp")],
     )
 
 
@@ -118,13 +166,21 @@ SPLITS = pa.DataFrameSchema(
     checks=_unique_key("symbol", "execution_date"),
 )
 
+
+def _named_once(dividends: pd.DataFrame) -> pd.Series:
+    # A company may pay several on one day, each of another kind.
+    names = [name for name in ("symbol", "ex_dividend_date", "distribution_type") if name in dividends]
+    return ~dividends.duplicated(names, keep=False)
+
+
 DIVIDENDS = pa.DataFrameSchema(
     {
         "symbol": pa.Column(str),
         "ex_dividend_date": pa.Column("datetime64[us]"),
         "cash_amount": pa.Column(float, pa.Check.gt(0, error="non_positive_amount")),
+        "distribution_type": pa.Column(str, required=False),
     },
-    checks=_unique_key("symbol", "ex_dividend_date"),
+    checks=pa.Check(_named_once, error="duplicate_key"),
 )
 
 BAR_FEATURES = pa.DataFrameSchema(

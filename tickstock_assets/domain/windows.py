@@ -8,6 +8,8 @@ from itertools import groupby
 import pandas as pd
 
 ONE_DAY = timedelta(days=1)
+# As the symbol of a window: every symbol of the market.
+WHOLE_MARKET = "*"
 
 
 @dataclass(frozen=True, order=True)

@@ -6,6 +6,7 @@ they follow exactly from the steps of its Adj Close / Close.
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from pathlib import Path
@@ -16,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tickstock_assets.domain.errors import ConfigError, PermanentProviderError
+from tickstock_assets.domain.errors import ConfigError, PermanentProviderError, UnknownSymbolError
 from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.schemas import daily_bars
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.providers.base import BAR_COLUMNS, BY_SYMBOL, Dataset, Provider, Request, Route
 
 VENDORED_FILE = Path(__file__).parent.parent / "sample_data" / "stocks.csv.gz"
 COLUMNS = ["Ticker", "Date", "Open", "High", "Low", "Close", "Volume", "Adj Close"]
@@ -28,7 +29,7 @@ PRICES_AND_VOLUME = {"Open": "open", "High": "high", "Low": "low", "Close": "clo
 DATE_FORMAT = "%Y-%m-%d"
 
 
-class SampleProvider:
+class SampleProvider(Provider):
     """A file of daily bars, by default the vendored one."""
 
     name = "sample"
@@ -37,31 +38,42 @@ class SampleProvider:
     def __init__(self, file: Path | None = None) -> None:
         self.file = file or VENDORED_FILE
 
+    def routes(self, dataset: Dataset) -> Sequence[Route]:
+        """Return the file, for daily bars."""
+        return [Route(BY_SYMBOL, self.history_start, seconds_per_call=0.01)] if dataset is Dataset.DAILY_BARS else []
+
     def horizon(self) -> date:
         """Return the last day in the file that is not in the future; a row dated later is a mistake."""
         dates = self._bars["date"]
         last: pd.Timestamp = dates[dates <= _today()].max()
         return last.date()
 
-    def version(self) -> str:
+    def settled_until(self, fetched_at: datetime) -> date:
+        """Return the horizon: a file that changes has another version."""
+        return self.horizon()
+
+    def version(self, dataset: Dataset) -> str:
         """Return the file's SHA-256."""
         return hashlib.sha256(self._content).hexdigest()
 
-    def symbols(self) -> pd.DataFrame:
+    def symbols(self, wanted: Sequence[str] | None = None) -> pd.DataFrame:
         """Return one row a ticker; a listing later than the file's first day is taken for the listing date."""
         first = self._bars.groupby("symbol", as_index=False, sort=True)["date"].min()
         listed_later = first["date"] > first["date"].min()
-        return pd.DataFrame(
-            {
-                "symbol": first["symbol"],
-                "exchange": DEFAULT_EXCHANGE,
-                "list_date": first["date"].where(listed_later),
-            }
+        return _of(
+            wanted,
+            pd.DataFrame(
+                {
+                    "symbol": first["symbol"],
+                    "exchange": DEFAULT_EXCHANGE,
+                    "list_date": first["date"].where(listed_later),
+                }
+            ),
         )
 
-    def splits(self) -> pd.DataFrame:
+    def splits(self, wanted: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the splits that the file's adjustment holds."""
-        steps = self._adjustment_steps
+        steps = _of(wanted, self._adjustment_steps)
         splits = steps[steps["split"] != 1]
         return pd.DataFrame(
             {
@@ -72,9 +84,9 @@ class SampleProvider:
             }
         ).reset_index(drop=True)
 
-    def dividends(self) -> pd.DataFrame:
+    def dividends(self, wanted: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the cash dividends that the file's adjustment holds."""
-        steps = self._adjustment_steps
+        steps = _of(wanted, self._adjustment_steps)
         # WIKI's convention: the factor steps by 1 + dividend / close of the ex-dividend date.
         cash = (steps["step"] / steps["split"].astype(float) - 1) * steps["close"]
         dividends = steps.assign(cash_amount=cash.round(6))[cash.abs() > 1e-6]
@@ -84,19 +96,19 @@ class SampleProvider:
             .reset_index(drop=True)
         )
 
-    def fetch_daily_bars(self, window: Window) -> pa.Table:
+    def fetch(self, request: Request) -> pa.Table:
         """Return the file's rows of a window, as text; a row whose date cannot be belongs to every window."""
-        table = self._table
+        table, window = self._table, request.window
+        if request.dataset is not Dataset.DAILY_BARS:
+            raise PermanentProviderError(f"{self.name} has daily bars only, not {request.dataset}")
         if window.symbol not in pc.unique(table["Ticker"]).to_pylist():
-            raise PermanentProviderError(
-                f"{window.symbol}: not in {self.file.name}; `tickstock coverage` lists what is"
-            )
+            raise UnknownSymbolError(f"{window.symbol}: not in {self.file.name}; `tickstock coverage` lists what is")
         dates = self._bars["date"]
         stray = ~dates.between(pd.Timestamp(self.history_start), pd.Timestamp(self.horizon()))
         inside = dates.between(pd.Timestamp(window.start), pd.Timestamp(window.end)) | stray
         return table.filter(pa.array((inside & (self._bars["symbol"] == window.symbol)).to_numpy(dtype=bool)))
 
-    def parse_daily_bars(self, payload: pa.Table) -> pd.DataFrame:
+    def parse(self, dataset: Dataset, payload: pa.Table) -> pd.DataFrame:
         """Return a payload's bars, row for row."""
         text = payload.to_pandas(types_mapper=None)
         numbers = {
@@ -104,7 +116,12 @@ class SampleProvider:
             for column, name in PRICES_AND_VOLUME.items()
         }
         dates = pd.to_datetime(text["Date"], format=DATE_FORMAT, errors="coerce").astype("datetime64[us]")
-        return pd.DataFrame({"symbol": text["Ticker"], "date": dates, **numbers})
+        bars = pd.DataFrame({"symbol": text["Ticker"], "date": dates, **numbers})
+        return bars.reindex(columns=list(BAR_COLUMNS)).astype(BAR_COLUMNS)
+
+    def check(self) -> str:
+        """Read the file."""
+        return f"{self.file.name}: {len(self._bars):,} daily bars up to {self.horizon()}"
 
     @functools.cached_property
     def _content(self) -> bytes:
@@ -134,7 +151,7 @@ class SampleProvider:
 
     @functools.cached_property
     def _bars(self) -> pd.DataFrame:
-        bars = self.parse_daily_bars(self._table)
+        bars = self.parse(Dataset.DAILY_BARS, self._table)
         if not (bars["date"] <= _today()).any():
             raise ConfigError(f"{self.file}: expected at least one row with a date such as 2000-03-01, found none")
         return bars
@@ -154,6 +171,10 @@ class SampleProvider:
         steps: pd.DataFrame = bars[(bars["step"] - 1).abs() > 1e-6].copy()
         steps["split"] = pd.Series([_split_within(step) for step in steps["step"]], steps.index, dtype=object)
         return steps[["symbol", "date", "close", "step", "split"]]
+
+
+def _of(wanted: Sequence[str] | None, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows if wanted is None else rows[rows["symbol"].isin(list(wanted))].reset_index(drop=True)
 
 
 def _today() -> pd.Timestamp:

@@ -6,7 +6,6 @@ over connections of their own, are in market_data.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import date
 
 import pandas as pd
@@ -137,6 +136,12 @@ def symbols(connection: Connection) -> pd.DataFrame:
     )
 
 
+def tickers_since(connection: Connection) -> dict[str, pd.Timestamp]:
+    """Return the first day on which a ticker stood for its present instrument, where another had it before."""
+    rows = connection.execute(text("SELECT symbol, ticker_since FROM symbols WHERE ticker_since IS NOT NULL"))
+    return {row.symbol: pd.Timestamp(row.ticker_since) for row in rows}
+
+
 def sessions(connection: Connection, exchange: str, start: date, end: date) -> pd.DataFrame:
     """Return session (datetime64), open, close (UTC), kind of an exchange's trading days; closed ones left out."""
     return query(
@@ -148,6 +153,12 @@ def sessions(connection: Connection, exchange: str, start: date, end: date) -> p
         {"exchange": exchange, "start": start, "end": end},
         {"session": "datetime64[us]", "open": UTC, "close": UTC, "kind": "str"},
     )
+
+
+def all_sessions(connection: Connection, exchange: str) -> list[date]:
+    """Return every day that the table has a session of an exchange for, closed ones included."""
+    rows = connection.execute(text("SELECT session FROM sessions WHERE exchange = :exchange"), {"exchange": exchange})
+    return list(rows.scalars())
 
 
 def splits(connection: Connection) -> pd.DataFrame:
@@ -179,24 +190,33 @@ def dividends(connection: Connection) -> pd.DataFrame:
     )
 
 
-def quarantined(connection: Connection, source: Source, windows: Sequence[Window] | None = None) -> pd.DataFrame:
-    """Return the rows of a dataset that are rejected at its present version: symbol, date, rule, reason, row.
+def quarantined(
+    connection: Connection, sources: Sequence[Source], windows: Sequence[Window] | None = None
+) -> pd.DataFrame:
+    """Return the rows that are rejected at a source's present version: symbol, date, rule, reason, row.
 
-    A row that was corrected or withdrawn since stays in the table under its older version. One that names no day, or
-    no possible symbol, is in every window.
+    A row that was corrected or withdrawn since stays in the table, superseded or under its older version. One that names
+    no day, or no possible symbol, is in every window.
     """
     return query(
         connection,
         """
         SELECT q.symbol, q.date, q.rule, q.reason, q.row::text AS row FROM quarantined_bars q
-        WHERE q.source = :provider AND q.dataset = :dataset AND q.source_version = :version
-          AND q.released_at IS NULL AND (CAST(:everything AS boolean) OR q.symbol IS NULL OR EXISTS (
+        WHERE (q.source, q.dataset, q.source_version) IN (
+            SELECT * FROM unnest(CAST(:providers AS text[]), CAST(:datasets AS text[]), CAST(:versions AS text[])))
+          AND q.released_at IS NULL AND q.superseded_at IS NULL AND (CAST(:everything AS boolean) OR q.symbol IS NULL OR EXISTS (
             SELECT FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
                 AS w (symbol, first_day, last_day)
             WHERE q.symbol = w.symbol AND (q.date IS NULL OR q.date BETWEEN w.first_day AND w.last_day)))
         ORDER BY q.symbol, q.date, q.rule
         """,
-        {"everything": windows is None, **asdict(source), **_columns(windows or ())},
+        {
+            "everything": windows is None,
+            "providers": [source.provider for source in sources],
+            "datasets": [source.dataset for source in sources],
+            "versions": [source.version for source in sources],
+            **_columns(windows or ()),
+        },
         {"date": "datetime64[us]", **dict.fromkeys(["symbol", "rule", "reason", "row"], "str")},
     )
 

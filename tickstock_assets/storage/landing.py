@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tickstock_assets.domain.errors import LandingError
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window
 from tickstock_assets.storage.cluster import try_lock
 
 TEMPORARY = ".landing-"
@@ -37,7 +37,7 @@ def land(folder: Path, provider: str, dataset: str, window: Window, payload: pa.
     content = buffer.getvalue().to_pybytes()
     sha256 = hashlib.sha256(content).hexdigest()
     # Slashes and colons are legal in a symbol and not in a file's name.
-    symbol_folder = window.symbol.replace("/", "%2F").replace(":", "%3A")
+    symbol_folder = window.symbol.replace("/", "%2F").replace(":", "%3A").replace(WHOLE_MARKET, "%2A")
     path = Path(provider) / dataset / symbol_folder / f"{window.start}_{window.end}_{sha256[:16]}.parquet"
     if not (folder / path).exists():
         _write_durably(folder / path, content)

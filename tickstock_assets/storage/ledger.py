@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window, merge_neighbours
 from tickstock_assets.storage import audit
 from tickstock_assets.storage.landing import LandedFile
 
@@ -25,46 +25,110 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """A landed window; newer entries win where windows overlap."""
+    """A landed window; newer entries win where windows overlap.
 
+    Attributes:
+        id: the row's.
+        window: its symbol is WHOLE_MARKET where one answer has every symbol.
+        file: the payload.
+        landed_at: UTC.
+        route: how it was fetched.
+        etag: of the provider's file; None for others.
+    """
+
+    id: str
     window: Window
     file: LandedFile
+    landed_at: datetime
+    route: str = "by_symbol"
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """How a window came: `calls` requests on a route, begun at a moment; with the ETag where it is a file's."""
+
+    started_at: datetime
+    route: str = "by_symbol"
+    etag: str | None = None
+    calls: int = 1
 
 
 def landed(connection: Connection, source: Source, symbols: Iterable[str]) -> list[Entry]:
-    """Return what is landed for these symbols at the source's present version, oldest entry first."""
+    """Return what is landed for these symbols, or for the whole market, at the source's version, oldest entry first."""
     rows = connection.execute(
         text("""
-            SELECT symbol, window_start, window_end, path, sha256, rows FROM load_ledger
+            SELECT id::text, coalesce(symbol, :whole_market) AS symbol, window_start, window_end, path, sha256, rows,
+                   finished_at, route, etag FROM load_ledger
             WHERE status = 'landed' AND provider = :provider AND dataset = :dataset
-              AND source_version = :version AND symbol = ANY (:symbols)
+              AND source_version = :version AND (symbol = ANY (:symbols) OR symbol IS NULL)
             ORDER BY finished_at, id
         """),
-        {**_parameters(source), "symbols": list(symbols)},
+        {**_parameters(source), "symbols": list(symbols), "whole_market": WHOLE_MARKET},
     )
     return [
-        Entry(Window(row.symbol, row.window_start, row.window_end), LandedFile(row.path, row.sha256, row.rows))
+        Entry(
+            row.id,
+            Window(row.symbol, row.window_start, row.window_end),
+            LandedFile(row.path, row.sha256, row.rows),
+            row.finished_at,
+            row.route,
+            row.etag,
+        )
         for row in rows
     ]
 
 
-def record_landed(
-    connection: Connection, source: Source, window: Window, file: LandedFile, started_at: datetime
-) -> None:
+def record_landed(connection: Connection, source: Source, window: Window, file: LandedFile, how: Fetched) -> None:
     """Enter a window whose payload is on disk."""
     _record(
-        connection, source, window, started_at, status="landed", rows=file.rows, sha256=file.sha256, path=file.path,
+        connection, source, window, how, status="landed", rows=file.rows, sha256=file.sha256, path=file.path,
         error=None,
     )  # fmt: skip
     _audit(connection, source, window, "land", {"rows": file.rows, "sha256": file.sha256})
 
 
-def record_failed(connection: Connection, source: Source, window: Window, error: str, started_at: datetime) -> None:
+def record_failed(connection: Connection, source: Source, window: Window, error: str, how: Fetched) -> None:
     """Enter a window that could not be fetched."""
     _record(
-        connection, source, window, started_at, status="failed", rows=None, sha256=None, path=None, error=error
+        connection, source, window, how, status="failed", rows=None, sha256=None, path=None, error=error
     )  # fmt: skip
     _audit(connection, source, window, "fail", {"error": error})
+
+
+def stored(connection: Connection, source: Source, symbols: Iterable[str]) -> list[tuple[Window, datetime]]:
+    """Return the windows whose landed rows went on to their table, each with the moment up to which they were landed."""
+    rows = connection.execute(
+        text("""
+            SELECT symbol, window_start, window_end, stored_at FROM stored_windows
+            WHERE provider = :provider AND dataset = :dataset AND source_version = :version AND symbol = ANY (:symbols)
+        """),
+        {**_parameters(source), "symbols": list(symbols)},
+    )
+    return [(Window(row.symbol, row.window_start, row.window_end), row.stored_at) for row in rows]
+
+
+def mark_stored(connection: Connection, source: Source, windows: Iterable[Window], landed_by: datetime) -> None:
+    """Enter that the rows of windows, as landed by a moment, are in their table; in the transaction that brings them there."""
+    windows = merge_neighbours(windows)
+    connection.execute(
+        text("""
+            INSERT INTO stored_windows (provider, dataset, source_version, symbol, window_start, window_end, stored_at)
+            SELECT :provider, :dataset, :version, w.symbol, w.first_day, w.last_day, :landed_by
+            FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
+                AS w (symbol, first_day, last_day)
+            ON CONFLICT (provider, dataset, symbol, window_start, window_end) DO UPDATE SET
+                stored_at = excluded.stored_at, source_version = excluded.source_version
+            WHERE stored_windows.stored_at < excluded.stored_at OR stored_windows.source_version <> excluded.source_version
+        """),
+        {
+            **_parameters(source),
+            "landed_by": landed_by,
+            "symbols": [window.symbol for window in windows],
+            "starts": [window.start for window in windows],
+            "ends": [window.end for window in windows],
+        },
+    )
 
 
 def _audit(connection: Connection, source: Source, window: Window, action: str, details: Mapping[str, object]) -> None:
@@ -72,30 +136,32 @@ def _audit(connection: Connection, source: Source, window: Window, action: str, 
     audit.record(connection, "load", ("load_ledger", window.symbol), action, particulars)
 
 
-def _record(
-    connection: Connection, source: Source, window: Window, started_at: datetime, **outcome: str | int | None
-) -> None:
+def _record(connection: Connection, source: Source, window: Window, how: Fetched, **outcome: str | int | None) -> None:
     key = "|".join([source.provider, source.dataset, source.version, str(window)])
     connection.execute(
         text("""
             INSERT INTO load_ledger (id, provider, dataset, symbol, window_start, window_end, source_version, status,
-                                     rows, sha256, path, error, started_at, finished_at)
+                                     route, etag, calls, rows, sha256, path, error, started_at, finished_at)
             VALUES (:id, :provider, :dataset, :symbol, :start, :end, :version, :status,
-                    :rows, :sha256, :path, :error, :started_at, :finished_at)
+                    :route, :etag, :calls, :rows, :sha256, :path, :error, :started_at, :finished_at)
             ON CONFLICT (id) DO UPDATE SET
-                status = excluded.status, rows = excluded.rows, sha256 = excluded.sha256, path = excluded.path,
-                error = excluded.error, started_at = excluded.started_at, finished_at = excluded.finished_at,
-                attempts = load_ledger.attempts + 1
+                status = excluded.status, route = excluded.route, etag = excluded.etag, rows = excluded.rows,
+                sha256 = excluded.sha256, path = excluded.path, error = excluded.error,
+                started_at = excluded.started_at, finished_at = excluded.finished_at,
+                calls = excluded.calls, attempts = load_ledger.attempts + 1
             -- A failure entered late does not undo what another run has landed meanwhile.
             WHERE load_ledger.status <> 'landed' OR excluded.status = 'landed'
         """),
         {
             "id": uuid.uuid5(NAMESPACE, key),
             **_parameters(source),
-            "symbol": window.symbol,
+            "symbol": None if window.symbol == WHOLE_MARKET else window.symbol,
             "start": window.start,
             "end": window.end,
-            "started_at": started_at,
+            "route": how.route,
+            "etag": how.etag,
+            "calls": how.calls,
+            "started_at": how.started_at,
             "finished_at": datetime.now(UTC),
             **outcome,
         },

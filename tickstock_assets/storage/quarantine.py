@@ -1,15 +1,15 @@
 """Rejected rows, as they came: set aside with rule and reason, looked at, and let pass by a person who knows better."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 
 import pandas as pd
-import pyarrow as pa
 from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage import audit
 from tickstock_assets.storage.bulk import merge
 from tickstock_assets.storage.findings import content_ids
@@ -33,43 +33,83 @@ class Reject:
     released_by: str | None
 
 
-def set_aside(connection: Connection, source: Source, rejects: pd.DataFrame, raw: pa.Table) -> pd.Index:
+# What the rows of a dataset are bars of; others are no bars.
+TIMEFRAMES = {"daily_bars": "1d", "minute_bars": "1m"}
+
+
+def set_aside(
+    connection: Connection,
+    source: Source,
+    rejects: pd.DataFrame,
+    rows: Sequence[Mapping[str, object]],
+    windows: Sequence[Window] = (),
+) -> pd.Index:
     """Set rejected rows aside, as they came.
 
     Args:
         connection: open.
         source: what they came as, and from whom.
         rejects: offending rows with symbol, rule, reason and, where they have one, date.
-        raw: the same rows in the same order as the provider sent them.
+        rows: the same ones in the same order as the provider sent them.
+        windows: the days that the provider's newest answer is for; what was set aside of them before and is not among
+            the rejects counts no more.
 
     Returns:
         The index of those that a person has let pass since they were first set aside.
     """
-    rows = pd.DataFrame(
+    if rejects.empty:
+        _supersede(connection, source, [], windows)
+        return rejects.index
+    kept = pd.DataFrame(
         {
             "symbol": rejects["symbol"].where((rejects["rule"] != "invalid_symbol") & (source.dataset != "symbols")),
-            "timeframe": "1d" if source.dataset == "daily_bars" else None,
+            "timeframe": TIMEFRAMES.get(source.dataset),
             "date": rejects.get("date", pd.NaT),
             "rule": rejects["rule"],
             "reason": rejects["reason"],
             "source": source.provider,
             "dataset": source.dataset,
             "source_version": source.version,
-            "row": [json.dumps(row, sort_keys=True, default=str) for row in raw.to_pylist()],
+            "row": [json.dumps(row, sort_keys=True, default=str) for row in rows],
+            "superseded_at": pd.Series(pd.NaT, rejects.index, dtype="datetime64[us, UTC]"),
         }
     )
     # Equal rows are told apart by their place among themselves, so that a repeat is not lost.
-    rows["occurrence"] = rows.groupby(["row"]).cumcount()
-    rows["id"] = content_ids("quarantine", rows, ["source", "dataset", "row", "occurrence"])
-    counts = merge(connection, "quarantined_bars", rows.drop(columns="occurrence"))
+    kept["occurrence"] = kept.groupby(["row"]).cumcount()
+    kept["id"] = content_ids("quarantine", kept, ["source", "dataset", "row", "occurrence"])
+    counts = merge(connection, "quarantined_bars", kept.drop(columns="occurrence"))
     if counts.inserted:
         particulars = {**asdict(source), "rows": counts.inserted, "rules": sorted(set(rejects["rule"]))}
         audit.record(connection, "quarantine", ("quarantined_bars", "quarantined_bars"), "set aside", particulars)
+    _supersede(connection, source, kept["id"].tolist(), windows)
     released = connection.execute(
         text("SELECT id::text FROM quarantined_bars WHERE id = ANY (CAST(:ids AS uuid[])) AND released_at IS NOT NULL"),
-        {"ids": rows["id"].tolist()},
+        {"ids": kept["id"].tolist()},
     ).scalars()
-    return rejects.index[rows["id"].isin(list(released)).to_numpy()]
+    return rejects.index[kept["id"].isin(list(released)).to_numpy()]
+
+
+def _supersede(connection: Connection, source: Source, present: Sequence[str], windows: Sequence[Window]) -> None:
+    """Enter that what was set aside of some days is not sent any more, but for those that are present."""
+    if windows:
+        connection.execute(
+            text("""
+                UPDATE quarantined_bars q SET superseded_at = clock_timestamp()
+                FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
+                    AS w (symbol, first_day, last_day)
+                WHERE q.source = :provider AND q.dataset = :dataset AND q.superseded_at IS NULL
+                  AND q.symbol = w.symbol AND q.date BETWEEN w.first_day AND w.last_day
+                  AND q.id <> ALL (CAST(:present AS uuid[]))
+            """),
+            {
+                "provider": source.provider,
+                "dataset": source.dataset,
+                "present": list(present),
+                "symbols": [window.symbol for window in windows],
+                "starts": [window.start for window in windows],
+                "ends": [window.end for window in windows],
+            },
+        )
 
 
 def rejects(connection: Connection, symbols: Sequence[str] | None = None) -> list[Reject]:

@@ -1,13 +1,14 @@
 """Validated bars: what keeps the contract is stored, what breaks it is quarantined."""
 
 import dagster as dg
-import pandas as pd
 
 from tickstock_assets.defs.assets import reference
 from tickstock_assets.defs.assets.raw import raw_daily_bars
-from tickstock_assets.defs.loading import read_landed, validate
+from tickstock_assets.defs.partition_metadata import add_partition_metadata
 from tickstock_assets.defs.partitions import DAILY, windows_of
 from tickstock_assets.defs.resources import Database, MarketData, engine
+from tickstock_assets.defs.storing_metadata import partition_metadata, run_metadata
+from tickstock_assets.loading.storing import store
 
 
 @dg.asset(
@@ -16,12 +17,15 @@ from tickstock_assets.defs.resources import Database, MarketData, engine
     partitions_def=DAILY,
     backfill_policy=dg.BackfillPolicy.single_run(),
     deps=[raw_daily_bars, reference.sessions],
-    code_version="1",
+    code_version="2",
 )
-def ohlcv_daily(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> pd.DataFrame:
+def ohlcv_daily(
+    context: dg.AssetExecutionContext, market_data: MarketData, database: Database
+) -> dg.MaterializeResult[None]:
     """Daily bars of regular trading, unadjusted, stamped by session."""
-    provider = market_data.provider
-    payloads = read_landed(provider, engine(), market_data.landing_folder, windows_of(context.partition_keys))
-    valid, n_rejected = validate(provider, engine(), payloads, database.run)
-    context.add_output_metadata({"rows_in": len(payloads.frame), "rows_quarantined": n_rejected})
-    return valid
+    windows = windows_of(context.partition_keys)
+    stored = store(market_data.lineup, engine(), market_data.landing_folder, windows, run=database.run)
+    by_partition = partition_metadata(stored, context.partition_keys)
+    add_partition_metadata(context.get_step_execution_context(), context.asset_key, by_partition)
+    with database.begin() as connection:
+        return dg.MaterializeResult(metadata=run_metadata(connection, "ohlcv_daily", stored, len(by_partition)))

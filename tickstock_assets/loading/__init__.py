@@ -1,0 +1,1 @@
+"""From providers to tables, without Dagster: plan, fetch, land, validate, store. Assets and verbs call this."""

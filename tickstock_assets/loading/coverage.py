@@ -1,0 +1,87 @@
+"""Which days of which symbols are landed for good, so that nobody need be asked for them again."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from sqlalchemy import Engine
+
+from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window
+from tickstock_assets.loading.lineup import Lineup, source_of
+from tickstock_assets.providers.base import Dataset, Provider
+from tickstock_assets.storage import ledger
+from tickstock_assets.storage.ledger import Entry
+
+# Days that can still change are asked for again, but not by a load that only goes on where another was stopped.
+RECHECK_AFTER = timedelta(hours=1)
+
+
+def covered(lineup: Lineup, engine: Engine, dataset: Dataset, wanted: Sequence[Window]) -> list[Window]:
+    """Return windows that are landed from any provider and cannot have changed since; they may overlap."""
+    symbols = sorted({window.symbol for window in wanted})
+    have: list[Window] = []
+    for provider in lineup:
+        with engine.begin() as connection:
+            entries = ledger.landed(connection, source_of(provider, dataset), symbols)
+        for entry in _as_published(provider, dataset, entries, wanted):
+            last = provider.settled_until(entry.landed_at)
+            if datetime.now(UTC) - entry.landed_at < RECHECK_AFTER:
+                last = entry.window.end
+            if window := entry.window.clipped_to(last):
+                have += [replace(window, symbol=symbol) for symbol in _symbols(window, symbols)]
+    return have
+
+
+def _symbols(window: Window, wanted: Iterable[str]) -> Iterable[str]:
+    return wanted if window.symbol == WHOLE_MARKET else [window.symbol]
+
+
+def _as_published(
+    provider: Provider, dataset: Dataset, entries: Iterable[Entry], wanted: Sequence[Window]
+) -> list[Entry]:
+    """Return the entries without those whose file the provider has replaced since."""
+    kept: list[Entry] = []
+    files: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.etag is None:
+            kept.append(entry)
+        else:
+            files.setdefault(entry.route, []).append(entry)
+    if not files:
+        return kept
+    first, last = min(window.start for window in wanted), max(window.end for window in wanted)
+    for route, of_route in files.items():
+        relevant = [entry for entry in of_route if entry.window.end >= first and entry.window.start <= last]
+        now = provider.etags(dataset, route, sorted({entry.window.start for entry in relevant})) if relevant else {}
+        kept += [entry for entry in relevant if now.get(entry.window.start) == entry.etag]
+    return kept
+
+
+def up_to(windows: Iterable[Window], last: date) -> list[Window]:
+    """Return the parts of windows up to a day."""
+    return [clipped for window in windows if (clipped := window.clipped_to(last))]
+
+
+def windows_of_symbols(windows: Iterable[Window]) -> dict[str, list[Window]]:
+    """Return windows by their symbol."""
+    by_symbol: dict[str, list[Window]] = {}
+    for window in windows:
+        by_symbol.setdefault(window.symbol, []).append(window)
+    return by_symbol
+
+
+def common_days(windows: Iterable[Window], other: Window) -> list[Window]:
+    """Return the parts of windows that lie within another, which may be one of the whole market."""
+    return [
+        Window(window.symbol, max(window.start, other.start), min(window.end, other.end))
+        for window in windows
+        if other.symbol in {window.symbol, WHOLE_MARKET} and window.start <= other.end and other.start <= window.end
+    ]
+
+
+def by_year(window: Window) -> list[Window]:
+    """Return the calendar years of a window, newest first."""
+    return [
+        Window(window.symbol, max(window.start, date(year, 1, 1)), min(window.end, date(year + 1, 1, 1) - ONE_DAY))
+        for year in range(window.end.year, window.start.year - 1, -1)
+    ]

@@ -1,0 +1,228 @@
+"""A load from beginning to end: instruments, sessions, what is missing, tables, corporate actions."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pandas as pd
+from sqlalchemy import Connection, Engine
+
+from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
+from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.coverage import common_days, windows_of_symbols
+from tickstock_assets.loading.fetching import Landing, land_missing
+from tickstock_assets.loading.gaps import missing_sessions
+from tickstock_assets.loading.lineup import Lineup
+from tickstock_assets.loading.observer import Observer, Tee
+from tickstock_assets.loading.reference import first_to_answer, store_actions, store_symbols
+from tickstock_assets.loading.storing import store
+from tickstock_assets.providers.base import Dataset, Provider, Request
+from tickstock_assets.storage import audit, bars
+from tickstock_assets.storage.bulk import merge
+from tickstock_assets.storage.retry import in_transaction
+
+# Landed rows go on to their table at these strides, so that there is something to look at while a long load works.
+STORE_AFTER_ROWS = 100_000
+STORE_AFTER_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be loaded.
+
+    Attributes:
+        symbols: whose bars.
+        start: first day.
+        end: last day.
+        dataset: bars of which kind.
+        recheck: fetch again also where it is landed.
+        gaps: fetch again where sessions are without a bar.
+        actions: also load splits and dividends.
+    """
+
+    symbols: Sequence[str]
+    start: date
+    end: date
+    dataset: Dataset = Dataset.DAILY_BARS
+    recheck: bool = False
+    gaps: bool = False
+    actions: bool = True
+
+    def windows(self, symbols: Iterable[str] | None = None) -> list[Window]:
+        """Return the days of each symbol."""
+        return [Window(symbol, self.start, self.end) for symbol in (self.symbols if symbols is None else symbols)]
+
+
+@dataclass
+class Outcome:
+    """What became of an order.
+
+    Attributes:
+        landings: one a time that providers were asked; several where a budget was waited for.
+        unknown: the symbols that no provider has, with the reason.
+        problems: what else failed: a sentence each.
+        gaps: by symbol, the sessions that have no bar.
+        continues_at: when it goes on (UTC), where it was not to wait for an exhausted budget.
+    """
+
+    landings: list[Landing] = field(default_factory=list)
+    unknown: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    gaps: dict[str, list[date]] = field(default_factory=dict)
+    continues_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Whom to ask, where to put it, who hears of it.
+
+    Attributes:
+        lineup: providers, best first.
+        engine: of the database.
+        folder: where payloads are landed.
+        observer: hears of every step.
+        run: under whose name it stands in the audit trail.
+        sleep: waits so many seconds for a budget; None where it is not to wait.
+    """
+
+    lineup: Lineup
+    engine: Engine
+    folder: Path
+    observer: Observer = field(default_factory=Observer)
+    run: audit.Run | None = None
+    sleep: Callable[[float], None] | None = None
+
+    def load(self, order: Order) -> Outcome:
+        """Do it, as far as it can be done; what fails is in the outcome.
+
+        Raises:
+            ProviderError: nobody can say what the symbols are.
+        """
+        outcome = Outcome()
+        symbols = self.know(order.symbols, outcome)
+        if not symbols:
+            return outcome
+        in_transaction(self.engine, lambda connection: know_sessions(connection, order.start, order.end), self.run)
+        windows = order.windows(symbols)
+        storing = _StoreAsItComes(self, order, windows)
+        try:
+            self._fetch(order, windows, storing, outcome)
+        finally:
+            # Also when it is stopped: what has come is brought to where it can be used.
+            store(
+                self.lineup,
+                self.engine,
+                self.folder,
+                windows,
+                order.dataset,
+                new=True,
+                observer=self.observer,
+                run=self.run,
+            )
+        if order.actions:
+            self._load_actions(symbols, outcome)
+        outcome.gaps = missing_sessions(self.engine, order.dataset, windows, self.lineup.horizon())
+        return outcome
+
+    def know(self, symbols: Sequence[str], outcome: Outcome) -> list[str]:
+        """Return the symbols that can be loaded; those new to the database are asked for and entered."""
+        with self.engine.connect() as connection:
+            known = set(bars.symbols(connection)["symbol"])
+        new = [symbol for symbol in symbols if symbol not in known]
+        if new:
+            provider, listed = first_to_answer(self.lineup, lambda one: one.symbols(new))
+            in_transaction(self.engine, lambda connection: store_symbols(connection, provider, listed), self.run)
+            with self.engine.connect() as connection:
+                known = set(bars.symbols(connection)["symbol"])
+            unknown = [symbol for symbol in new if symbol not in known]
+            outcome.unknown |= {symbol: f"{symbol}: {provider.name} has no such symbol" for symbol in unknown}
+        return [symbol for symbol in symbols if symbol in known]
+
+    def _fetch(self, order: Order, windows: Sequence[Window], storing: "_StoreAsItComes", outcome: Outcome) -> None:
+        recheck = list(windows) if order.recheck else []
+        if order.gaps and not order.recheck:
+            found = missing_sessions(self.engine, order.dataset, windows, self.lineup.horizon())
+            recheck = [Window(symbol, day, day) for symbol, days in found.items() for day in days]
+        while True:
+            landing = land_missing(
+                self.lineup,
+                self.engine,
+                self.folder,
+                windows,
+                order.dataset,
+                recheck=recheck,
+                observer=Tee(self.observer, storing),
+                run=self.run,
+            )
+            outcome.landings.append(landing)
+            recheck = []
+            if landing.continues_at is None or not landing.failed or self.sleep is None:
+                outcome.continues_at = landing.continues_at if landing.failed else None
+                outcome.problems += [f"{window}: {reason}" for window, reason in landing.failed.items()]
+                return
+            storing.store()
+            self.sleep(max(0.0, (landing.continues_at - datetime.now(UTC)).total_seconds()))
+
+    def _load_actions(self, symbols: Sequence[str], outcome: Outcome) -> None:
+        try:
+            provider, (splits, dividends) = first_to_answer(
+                self.lineup, lambda one: (one.splits(symbols), one.dividends(symbols))
+            )
+        except QuotaExhaustedError as error:
+            outcome.continues_at = error.until
+            outcome.problems.append(f"splits and dividends: {error}")
+        except ProviderError as error:
+            outcome.problems.append(f"splits and dividends: {error}")
+        else:
+            in_transaction(
+                self.engine,
+                lambda connection: store_actions(connection, provider, splits, dividends, symbols),
+                self.run,
+            )
+
+
+class _StoreAsItComes(Observer):
+    """Brings landed rows to their table at strides."""
+
+    def __init__(self, loader: Loader, order: Order, windows: Sequence[Window]) -> None:
+        self._loader, self._order = loader, order
+        self._windows = windows_of_symbols(windows)
+        self._pending: list[Window] = []
+        self._rows = 0
+        self._since = time.monotonic()
+
+    def landed(self, provider: Provider, request: Request, rows: int, calls: int) -> None:
+        """Note it, and bring what has gathered to its table when that is enough."""
+        del provider, calls
+        of_symbol = self._windows.get(request.window.symbol)
+        asked = [of_symbol] if of_symbol is not None else self._windows.values()
+        self._pending += [part for windows in asked for part in common_days(windows, request.window)]
+        self._rows += rows
+        if self._rows >= STORE_AFTER_ROWS or time.monotonic() - self._since >= STORE_AFTER_SECONDS:
+            self.store()
+
+    def store(self) -> None:
+        """Bring what has gathered to its table."""
+        loader = self._loader
+        if self._pending:
+            store(
+                loader.lineup,
+                loader.engine,
+                loader.folder,
+                self._pending,
+                self._order.dataset,
+                new=True,
+                observer=loader.observer,
+                run=loader.run,
+            )
+        self._pending, self._rows, self._since = [], 0, time.monotonic()
+
+
+def know_sessions(connection: Connection, first: date, last: date) -> None:
+    """Enter the sessions of a span of days that are not there yet, in whole years; what is there stays as it is."""
+    calendar = trading_sessions(DEFAULT_EXCHANGE, date(first.year, 1, 1), date(last.year, 12, 31))
+    known = bars.all_sessions(connection, DEFAULT_EXCHANGE)
+    merge(connection, "sessions", calendar[~calendar["session"].isin(pd.DatetimeIndex(known))])

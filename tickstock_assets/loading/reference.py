@@ -1,0 +1,95 @@
+"""Reference data: the instruments that a provider has, and their splits and dividends."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import pandas as pd
+from sqlalchemy import Connection
+
+from tickstock_assets.domain.errors import NotEntitledError, ProviderError, TransientProviderError, UnknownSymbolError
+from tickstock_assets.domain.quality import violations
+from tickstock_assets.domain.schemas import DIVIDENDS, SPLITS, SYMBOLS
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
+from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.deliveries import Delivery
+from tickstock_assets.loading.lineup import Lineup, source_of
+from tickstock_assets.loading.validating import keep_valid, keep_valid_bars
+from tickstock_assets.providers.base import Dataset, Provider, Request
+from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
+
+
+def keep_valid_symbols(
+    connection: Connection, provider: Provider, wanted: Sequence[str] | None = None
+) -> tuple[pd.DataFrame, int]:
+    """Return the instruments that can be stored, and how many rows of others were set aside.
+
+    A symbol that cannot be has no partition through which its bars would come, so they are set aside here, as sent.
+    """
+    listed = provider.symbols(wanted)
+    impossible = violations(listed, SYMBOLS).query("rule == 'invalid_symbol'")
+    n_rejected = 0
+    for symbol in impossible["symbol"]:
+        n_rejected += _set_aside_bars(connection, provider, symbol)
+    possible = listed.drop(index=impossible.index).reset_index(drop=True)
+    valid, n_symbols = keep_valid(connection, source_of(provider, Dataset.SYMBOLS), possible, SYMBOLS)
+    return valid, n_rejected + n_symbols
+
+
+def _set_aside_bars(connection: Connection, provider: Provider, symbol: str) -> int:
+    n_rejected = 0
+    for route in provider.routes(Dataset.DAILY_BARS)[:1]:
+        window = Window(symbol, route.history_start, provider.horizon())
+        payload = provider.fetch(Request(Dataset.DAILY_BARS, window, route.name))
+        frame = provider.parse(Dataset.DAILY_BARS, payload).assign(asked_for=symbol)
+        sessions = trading_sessions(DEFAULT_EXCHANGE, window.start, window.end)["session"]
+        delivery = Delivery([], datetime.now(UTC), frame, [payload])
+        _, rejected = keep_valid_bars(connection, provider, Dataset.DAILY_BARS, delivery, sessions)
+        n_rejected += rejected
+    return n_rejected
+
+
+def first_to_answer[T](lineup: Lineup, ask: Callable[[Provider], T]) -> tuple[Provider, T]:
+    """Return the first answer, and who gave it; who does not answer or is not entitled to is left out.
+
+    Raises:
+        ProviderError: nobody answers, or one refuses for good.
+    """
+    refused: list[str] = []
+    for provider in lineup:
+        try:
+            return provider, ask(provider)
+        except (TransientProviderError, NotEntitledError) as error:
+            refused.append(str(error))
+    raise ProviderError("; ".join(refused))
+
+
+def refuse_unknown(wanted: Sequence[str], known: pd.DataFrame, provider: Provider) -> None:
+    """Raise UnknownSymbolError where a symbol was asked for that the provider does not have."""
+    if unknown := sorted(set(wanted) - set(known["symbol"])):
+        raise UnknownSymbolError(
+            f"{', '.join(unknown)}: expected symbols that {provider.name} has, found none of that name; correct them"
+        )
+
+
+def store_symbols(connection: Connection, provider: Provider, listed: pd.DataFrame) -> MergeCounts:
+    """Bring instruments into their table; what breaks the contract is set aside."""
+    valid, _ = keep_valid(connection, source_of(provider, Dataset.SYMBOLS), listed.reset_index(drop=True), SYMBOLS)
+    return merge(connection, "symbols", valid)
+
+
+def with_type(dividends: pd.DataFrame) -> pd.DataFrame:
+    """Return dividends with their distribution_type, `unknown` where the provider does not say."""
+    return dividends if "distribution_type" in dividends else dividends.assign(distribution_type="unknown")
+
+
+def store_actions(
+    connection: Connection, provider: Provider, splits: pd.DataFrame, dividends: pd.DataFrame, wanted: Sequence[str]
+) -> dict[str, MergeCounts]:
+    """Bring the splits and dividends of some symbols into their tables; those no longer listed go."""
+    counts = {}
+    for table, contract, rows in (("splits", SPLITS, splits), ("dividends", DIVIDENDS, with_type(dividends))):
+        listed = rows[rows["symbol"].isin(wanted)].reset_index(drop=True)
+        valid, _ = keep_valid(connection, source_of(provider, Dataset(table)), listed, contract)
+        scope = Scope(where={"source": [provider.name], "symbol": list(wanted)})
+        counts[table] = merge(connection, table, valid.assign(source=provider.name), scope)
+    return counts

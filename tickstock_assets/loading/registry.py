@@ -1,0 +1,157 @@
+"""The providers there are: each is registered here by one function that makes it from the settings."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from sqlalchemy import Engine
+
+from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.loading.lineup import Lineup
+from tickstock_assets.providers.alpha_vantage import AlphaVantage
+from tickstock_assets.providers.base import Provider
+from tickstock_assets.providers.csv_folder import CsvFolder
+from tickstock_assets.providers.flat_files import FlatFiles
+from tickstock_assets.providers.polygon import Polygon
+from tickstock_assets.providers.quota import Budget, Counted, Quota
+from tickstock_assets.providers.sample import SampleProvider
+from tickstock_assets.settings import Settings
+from tickstock_assets.storage.provider_quota import Remaining, StoredQuota
+
+
+class Counting(Protocol):
+    """Makes the quota of a provider."""
+
+    def __call__(self, provider: str, budget: Budget) -> Quota:
+        """Return what counts a provider's calls against its budget."""
+        ...
+
+
+def _sample(chosen: Settings, _: Counting) -> Provider:
+    return SampleProvider(chosen.sample_file)
+
+
+def _csv_folder(chosen: Settings, _: Counting) -> Provider:
+    if chosen.csv_folder is None:
+        raise ConfigError(
+            "TICKSTOCK_CSV_FOLDER: expected a folder of SYMBOL.csv files for csv_folder, found it unset; set it"
+        )
+    return CsvFolder(chosen.csv_folder)
+
+
+def _polygon(chosen: Settings, counting: Counting) -> Provider:
+    if chosen.polygon_api_key is None:
+        raise _no_key("TICKSTOCK_POLYGON_API_KEY", "polygon")
+    budget = Budget(per_minute=chosen.polygon_calls_per_minute or None)
+    flat_files = None
+    if chosen.flat_files_url is not None:
+        flat_files = FlatFiles(
+            chosen.flat_files_url, chosen.flat_files_access_key or "", chosen.flat_files_secret_key or ""
+        )
+    return Polygon(
+        chosen.polygon_api_key,
+        base_url=chosen.polygon_url,
+        quota=counting(Polygon.name, budget),
+        budget=budget,
+        history_years=chosen.polygon_history_years or None,
+        flat_files=flat_files,
+    )
+
+
+def _alpha_vantage(chosen: Settings, counting: Counting) -> Provider:
+    if chosen.alpha_vantage_api_key is None:
+        raise _no_key("TICKSTOCK_ALPHA_VANTAGE_API_KEY", "alpha_vantage")
+    budget = Budget(
+        chosen.alpha_vantage_calls_per_minute or None, chosen.alpha_vantage_calls_per_day or None, "America/New_York"
+    )
+    return AlphaVantage(
+        chosen.alpha_vantage_api_key,
+        base_url=chosen.alpha_vantage_url,
+        quota=counting(AlphaVantage.name, budget),
+        budget=budget,
+        premium=chosen.alpha_vantage_premium,
+    )
+
+
+# In the order in which they are asked where the settings name no other.
+REGISTRY: Mapping[str, Callable[[Settings, Counting], Provider]] = {
+    Polygon.name: _polygon,
+    AlphaVantage.name: _alpha_vantage,
+    CsvFolder.name: _csv_folder,
+    SampleProvider.name: _sample,
+}
+
+
+def open_lineup(chosen: Settings, engine: Callable[[], Engine]) -> Lineup:
+    """Return the providers that the settings choose, best first.
+
+    Args:
+        chosen: the settings.
+        engine: opens the database in which calls are counted; only when a provider with a budget is first asked.
+
+    Raises:
+        ConfigError: a provider is unknown, or lacks its key.
+    """
+    counters: dict[str, Counted] = {}
+    budgets: dict[str, Callable[[], Remaining]] = {}
+
+    def counting(provider: str, budget: Budget) -> Quota:
+        opened = _Opened(provider, budget, engine)
+        counters[provider], budgets[provider] = Counted(opened), opened.remaining
+        return counters[provider]
+
+    providers = [REGISTRY[name](chosen, counting) for name in names(chosen)]
+    return Lineup(providers, counters, budgets, next_on_quota=chosen.on_quota == "next")
+
+
+def names(chosen: Settings) -> list[str]:
+    """Return the names of the providers that the settings choose, best first.
+
+    Raises:
+        ConfigError: one is unknown or stands twice.
+    """
+    if chosen.providers is None:
+        has_what_it_needs = {
+            Polygon.name: chosen.polygon_api_key is not None,
+            AlphaVantage.name: chosen.alpha_vantage_api_key is not None,
+            CsvFolder.name: chosen.csv_folder is not None,
+        }
+        return [name for name in REGISTRY if has_what_it_needs.get(name)] or [SampleProvider.name]
+    wanted = [name.strip() for name in chosen.providers.split(",")]
+    if (unknown := set(wanted) - set(REGISTRY)) or len(set(wanted)) < len(wanted):
+        found = ", ".join(sorted(unknown)) if unknown else f"{chosen.providers}, with one twice"
+        raise ConfigError(f"TICKSTOCK_PROVIDERS: expected some of {', '.join(REGISTRY)}, each once, found {found}")
+    return wanted
+
+
+def _no_key(variable: str, provider: str) -> ConfigError:
+    return ConfigError(
+        f"{variable}: expected the key of {provider}, which TICKSTOCK_PROVIDERS names, found it unset; set it"
+    )
+
+
+class _Opened:
+    """A stored quota whose database is opened with the first call: loading the definitions needs none."""
+
+    def __init__(self, provider: str, budget: Budget, engine: Callable[[], Engine]) -> None:
+        self._provider, self._budget, self._engine = provider, budget, engine
+        self._quota: StoredQuota | None = None
+
+    def _stored(self) -> StoredQuota:
+        if self._quota is None:
+            budget = self._budget
+            self._quota = StoredQuota(self._engine(), self._provider, budget.per_minute, budget.per_day, budget.zone)
+        return self._quota
+
+    def call(self) -> AbstractContextManager[None]:
+        """Take a place."""
+        return self._stored().call()
+
+    def remaining(self) -> Remaining:
+        """Return what is left of the budget."""
+        return self._stored().remaining()
+
+    def blocked(self, until: datetime) -> None:
+        """Remember what the vendor asked for."""
+        self._stored().blocked(until)

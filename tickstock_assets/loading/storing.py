@@ -1,0 +1,112 @@
+"""From landed payloads to tables: parse, judge, merge; a batch is one transaction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from sqlalchemy import Connection, Engine
+
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
+from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.deliveries import Delivery, deliveries
+from tickstock_assets.loading.lineup import Lineup, source_of
+from tickstock_assets.loading.observer import Observer
+from tickstock_assets.loading.validating import keep_valid_bars
+from tickstock_assets.providers.base import Dataset, Provider
+from tickstock_assets.storage import audit, bars, ledger
+from tickstock_assets.storage.bulk import MergeCounts, merge
+from tickstock_assets.storage.retry import in_transaction
+
+TABLES = {Dataset.DAILY_BARS: "ohlcv_daily", Dataset.MINUTE_BARS: "ohlcv_1min"}
+
+
+@dataclass
+class Stored:
+    """What became of landed rows.
+
+    Attributes:
+        rows_in: read.
+        rejected: set aside.
+        counts: what the merge did with the others.
+        partitions: symbol, period (datetime64, first day of the year or month), rows, first and last (datetime64, days).
+    """
+
+    rows_in: int = 0
+    rejected: int = 0
+    counts: MergeCounts = field(default_factory=MergeCounts)
+    partitions: list[pd.DataFrame] = field(default_factory=list)
+
+
+def store(
+    lineup: Lineup,
+    engine: Engine,
+    folder: Path,
+    windows: Sequence[Window],
+    dataset: Dataset = Dataset.DAILY_BARS,
+    *,
+    new: bool = False,
+    observer: Observer | None = None,
+    run: audit.Run | None = None,
+) -> Stored:
+    """Bring the landed rows of `windows` into their table, and into quarantine what breaks the contract.
+
+    Args:
+        lineup: whose rows; where several have a bar, the source that ranks first counts.
+        engine: of the database.
+        folder: where payloads are landed.
+        windows: whose bars, and which days.
+        dataset: bars of which kind.
+        new: only rows that have not been brought there yet.
+        observer: hears of every batch.
+        run: under whose name it stands in the audit trail.
+    """
+    result, table = Stored(), TABLES[dataset]
+    for provider in lineup:
+        if not provider.routes(dataset):
+            continue
+        for delivery in deliveries(provider, dataset, engine, folder, windows, new=new):
+
+            def bring(
+                connection: Connection, provider: Provider = provider, delivery: Delivery = delivery
+            ) -> tuple[MergeCounts, int, pd.DataFrame]:
+                valid, rejected = keep_valid_bars(
+                    connection, provider, dataset, delivery, _sessions(connection, delivery)
+                )
+                counts = merge(connection, table, valid)
+                if counts.written:
+                    symbols = sorted({window.symbol for window in delivery.windows})
+                    particulars = {**vars(counts), "source": provider.name, "symbols": symbols}
+                    audit.record(connection, "load", (table, table), "merge", particulars)
+                ledger.mark_stored(connection, source_of(provider, dataset), delivery.windows, delivery.landed_by)
+                return counts, rejected, _partitions(valid, dataset)
+
+            counts, rejected, partitions = in_transaction(engine, bring, run)
+            result.rows_in += len(delivery.frame)
+            result.rejected += rejected
+            result.counts += counts
+            result.partitions.append(partitions)
+            if observer is not None:
+                observer.stored(delivery.windows, counts, rejected)
+    return result
+
+
+def _sessions(connection: Connection, delivery: Delivery) -> pd.Series:
+    """Return the sessions of a delivery's days."""
+    dates = delivery.frame["date"].dropna()
+    if dates.empty:
+        return pd.Series(dtype="datetime64[us]")
+    found = bars.sessions(connection, DEFAULT_EXCHANGE, dates.min().date(), dates.max().date())
+    return found["session"]
+
+
+def _partitions(valid: pd.DataFrame, dataset: Dataset) -> pd.DataFrame:
+    """Return rows, first and last day of each symbol's year, or month for minutes."""
+    if dataset is Dataset.DAILY_BARS:
+        days = valid["date"]
+        period = days.dt.to_period("Y")
+    else:
+        days = valid["timestamp"].dt.tz_convert("America/New_York").dt.tz_localize(None).dt.normalize()
+        period = days.dt.to_period("M")
+    grouped = days.groupby([valid["symbol"], period.dt.start_time]).agg(["size", "min", "max"]).reset_index()
+    return grouped.set_axis(["symbol", "period", "rows", "first", "last"], axis="columns")

@@ -1,0 +1,44 @@
+"""Holding the ledger against the landing folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from tickstock_assets.domain.errors import LandingError
+from tickstock_assets.domain.windows import Window, not_covered
+from tickstock_assets.loading.coverage import up_to
+from tickstock_assets.loading.deliveries import served
+from tickstock_assets.loading.lineup import Lineup, source_of
+from tickstock_assets.providers.base import Dataset
+from tickstock_assets.storage import bars, landing, ledger
+
+
+def verify_landed(
+    lineup: Lineup,
+    engine: Engine,
+    folder: Path,
+    windows: Sequence[Window] | None,
+    dataset: Dataset = Dataset.DAILY_BARS,
+) -> tuple[list[str], int]:
+    """Return what is wrong with what is landed, and how many files were read.
+
+    Wrong are windows that are missing, and files that are not what was written.
+    """
+    with engine.begin() as connection:
+        symbols = bars.symbols(connection)["symbol"].tolist() if windows is None else [w.symbol for w in windows]
+        entries = [
+            entry for provider in lineup for entry in ledger.landed(connection, source_of(provider, dataset), symbols)
+        ]
+    wanted = up_to(windows or [], lineup.horizon())
+    have = [window for _, of_entry in served(entries, wanted) for window in of_entry]
+    problems = [f"{window}: not landed" for window in not_covered(wanted, have)]
+    for entry in entries:
+        try:
+            payload = landing.read(folder, entry.file.path, entry.file.sha256)
+        except LandingError as error:
+            problems.append(str(error))
+            continue
+        if payload.num_rows != entry.file.rows:
+            problems.append(f"{entry.window}: expected {entry.file.rows} rows, found {payload.num_rows}")
+    return problems, len(entries)
