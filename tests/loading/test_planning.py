@@ -208,11 +208,14 @@ DAYS = [FIRST_DAY + place * ONE_DAY for place in range(16)]
 
 @st.composite
 def windows(draw: st.DrawFn) -> list[Window]:
+    """A few windows anywhere, and often more symbols that all miss the same few days, which is worth a mixture."""
     found = []
     for symbol in draw(st.lists(st.sampled_from("ABCD"), min_size=1, max_size=6)):
         start, end = sorted(draw(st.tuples(st.sampled_from(DAYS), st.sampled_from(DAYS))))
         found.append(Window(symbol, start, end))
-    return found
+    start = draw(st.integers(0, len(DAYS) - 3))
+    shared = DAYS[start], DAYS[start + draw(st.integers(0, 2))]
+    return found + [Window(symbol, *shared) for symbol in "EFGHIJ"[: draw(st.integers(0, 6))]]
 
 
 budgets = st.sampled_from([UNLIMITED, FREE, Budget(per_day=25)])

@@ -6,14 +6,14 @@ import logging
 import re
 import traceback
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -212,6 +212,20 @@ def test_a_notice_is_no_data_but_one_sentence_of_its_kind_without_the_key(
     assert KEY not in "".join(traceback.format_exception(raised.value)) + caplog.text
 
 
+def test_what_the_plan_does_not_have_is_asked_for_once_and_the_rest_goes_on() -> None:
+    def without_minutes(asked: Asked) -> Reply:
+        return notice("premium endpoint") if asked.query["function"] == "TIME_SERIES_INTRADAY" else vendor(asked)
+
+    with serving(without_minutes) as server:
+        provider = provider_at(server)
+        with pytest.raises(NotEntitledError, match="TIME_SERIES_INTRADAY AAPL 2024-03"):
+            provider.fetch(MARCH)
+        with pytest.raises(NotEntitledError, match="as it said when asked before"):
+            provider.fetch(NOVEMBER)
+        assert provider.fetch(DAILY).num_rows == 4
+        assert len(server.asked) == 2
+
+
 def test_every_notice_of_the_file_is_tested() -> None:
     marks = test_a_notice_is_no_data_but_one_sentence_of_its_kind_without_the_key.pytestmark  # type: ignore[attr-defined]
     assert {name for name, *_ in marks[0].args[1]} == set(NOTICES)
@@ -330,7 +344,11 @@ def test_an_entry_that_lacks_a_field_or_is_none_is_a_row_with_what_it_has() -> N
     assert found[["high", "low", "close", "volume"]].isna().all(axis=None)
 
 
-@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=12) | st.none()), max_size=8))
+STAMPS = st.text(max_size=20) | st.datetimes().map(lambda moment: moment.isoformat(" ", "seconds"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(STAMPS, st.text(max_size=12) | st.none()), max_size=8))
 def test_no_text_breaks_parsing_or_loses_a_row(entries: list[tuple[str, str | None]]) -> None:
     payload = pa.table(
         {
@@ -488,6 +506,14 @@ def test_routes_know_the_budget_and_minutes_come_by_month(provider: AlphaVantage
 def test_the_horizon_is_the_last_closed_session_and_three_are_not_settled(provider: AlphaVantage) -> None:
     assert provider.horizon() == date(2024, 11, 5)
     assert provider.settled_until(NOW) == date(2024, 10, 31)
+
+
+def test_a_session_counts_when_trading_after_hours_is_over_and_its_bars_are_published() -> None:
+    # Closed at 21:00 UTC, after hours until 1:00.
+    published = datetime(2024, 11, 6, 1, 30, tzinfo=UTC)
+    with serving(vendor) as server:
+        assert provider_at(server, clock=lambda: published).horizon() == date(2024, 11, 5)
+        assert provider_at(server, clock=lambda: published - timedelta(minutes=1)).horizon() == date(2024, 11, 4)
 
 
 @pytest.mark.parametrize(

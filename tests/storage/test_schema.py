@@ -51,6 +51,10 @@ ROWS: dict[str, dict[str, Any]] = {
         "symbol": "AAPL", "ex_dividend_date": "2024-01-02", "source": "sample", "distribution_type": "unknown",
         "superseded_at": EVENING, "cash_amount": "0.24", "recorded_at": NOON,
     },
+    "stored_windows": {
+        "provider": "polygon", "dataset": "daily_bars", "symbol": "AAPL", "window_start": "2024-01-02",
+        "window_end": "2024-01-02", "source_version": "1", "stored_at": NOON,
+    },
     "bar_features": {"symbol": "AAPL", "timeframe": "1d", "timestamp": MORNING, "spread": 2, "true_range": 2},
     "trading_ranges": {
         "id": RANGE, "symbol": "AAPL", "timeframe": "1d", "start_time": "2023-10-02 13:30Z", "end_time": MORNING,
@@ -192,6 +196,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("load_ledger", {"status": "landed"}, "landed_is_complete"),
     ("load_ledger", {"error": None}, "failed_has_error"),
     ("load_ledger", {"calls": -1}, "calls"),
+    ("stored_windows", {"window_start": "2024-01-03"}, "window"),
     ("quarantined_bars", {"released_at": NOON, "released_by": "me"}, "release_is_whole_or_absent"),
     ("provider_quota", {"period": "hour"}, "period"),
     ("provider_quota", {"used": -1}, "not_negative"),

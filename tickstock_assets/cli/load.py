@@ -135,10 +135,10 @@ def _symbols(asked: "Lineup", symbols: str | None, file: Path | None, universe: 
         )
     if symbols:
         return symbol_lists.typed(symbols)
-    if file:
-        return symbol_lists.in_file(file)
-    day = (universe or datetime.min).date()
-    return first_to_answer(asked, lambda one: one.universe(day))[1]
+    if universe:
+        day = universe.date()
+        return first_to_answer(asked, lambda one: one.universe(day))[1]
+    return symbol_lists.in_file(file or Path())
 
 
 def _order(

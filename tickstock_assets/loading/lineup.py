@@ -10,9 +10,6 @@ from tickstock_assets.providers.quota import Counted
 from tickstock_assets.storage.ledger import Source
 from tickstock_assets.storage.provider_quota import Remaining
 
-# A folder or a file of bars is there to be loaded whole.
-WHOLE_LISTS = {"csv_folder", "sample", "synthetic"}
-
 
 @dataclass(frozen=True)
 class Lineup:
@@ -23,12 +20,14 @@ class Lineup:
         counters: of those that count their calls, by name.
         budgets: says what is left of a provider's, by name.
         next_on_quota: whether the next one also serves what an exhausted budget leaves over, instead of waiting.
+        has_whole_list: whether every symbol that the first has is wanted; of a vendor's, only those somebody asked for.
     """
 
     providers: Sequence[Provider]
     counters: Mapping[str, Counted] = field(default_factory=dict)
     budgets: Mapping[str, Callable[[], Remaining]] = field(default_factory=dict)
     next_on_quota: bool = False
+    has_whole_list: bool = False
 
     def __iter__(self) -> Iterator[Provider]:
         return iter(self.providers)
@@ -37,11 +36,6 @@ class Lineup:
     def first(self) -> Provider:
         """The provider that is asked first."""
         return self.providers[0]
-
-    @property
-    def has_whole_lists(self) -> bool:
-        """Whether every symbol that they have is wanted; of a vendor's, only those that somebody asked for."""
-        return self.first.name in WHOLE_LISTS
 
     def horizon(self) -> date:
         """Return the last day that any of them can have data for."""

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import partial
+from itertools import batched
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +19,7 @@ from tickstock_assets.loading.fetching import Landing, land_missing
 from tickstock_assets.loading.gaps import missing_sessions
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.observer import Observer, Tee
-from tickstock_assets.loading.reference import first_to_answer, store_actions, store_symbols
+from tickstock_assets.loading.reference import actions_due, first_to_answer, store_actions, store_symbols
 from tickstock_assets.loading.storing import store
 from tickstock_assets.providers.base import Dataset, Provider, Request
 from tickstock_assets.storage import audit, bars
@@ -27,6 +29,7 @@ from tickstock_assets.storage.retry import in_transaction
 # Landed rows go on to their table at these strides, so that there is something to look at while a long load works.
 STORE_AFTER_ROWS = 100_000
 STORE_AFTER_SECONDS = 20.0
+SYMBOLS_AT_A_TIME = 10
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,12 @@ class Loader:
         with self.engine.connect() as connection:
             known = set(bars.symbols(connection)["symbol"])
         new = [symbol for symbol in symbols if symbol not in known]
-        if new:
-            provider, listed = first_to_answer(self.lineup, lambda one: one.symbols(new))
-            in_transaction(self.engine, lambda connection: store_symbols(connection, provider, listed), self.run)
-            with self.engine.connect() as connection:
-                known = set(bars.symbols(connection)["symbol"])
-            unknown = [symbol for symbol in new if symbol not in known]
+        # A few at a time: each group is kept, whatever happens to the next.
+        for group in batched(new, SYMBOLS_AT_A_TIME):
+            provider, listed = first_to_answer(self.lineup, lambda one, group=group: one.symbols(group))  # type: ignore[misc]
+            valid = in_transaction(self.engine, partial(store_symbols, provider=provider, listed=listed), self.run)
+            known |= valid
+            unknown = [symbol for symbol in group if symbol not in valid]
             outcome.unknown |= {symbol: f"{symbol}: {provider.name} has no such symbol" for symbol in unknown}
         return [symbol for symbol in symbols if symbol in known]
 
@@ -167,21 +170,23 @@ class Loader:
             self.sleep(max(0.0, (landing.continues_at - datetime.now(UTC)).total_seconds()))
 
     def _load_actions(self, symbols: Sequence[str], outcome: Outcome) -> None:
+        due = actions_due(self.engine, self.lineup, symbols)
+        has_day_budget = any(
+            route.budget.per_day is not None for one in self.lineup for route in one.routes(Dataset.DAILY_BARS)
+        )
         try:
-            provider, (splits, dividends) = first_to_answer(
-                self.lineup, lambda one: (one.splits(symbols), one.dividends(symbols))
-            )
+            for group in batched(due, 5 if has_day_budget else 100):
+                provider, (splits, dividends) = first_to_answer(
+                    self.lineup,
+                    lambda one, group=group: (one.splits(group), one.dividends(group)),  # type: ignore[misc]
+                )
+                storing = partial(store_actions, provider=provider, splits=splits, dividends=dividends, wanted=group)
+                in_transaction(self.engine, storing, self.run)
         except QuotaExhaustedError as error:
             outcome.continues_at = error.until
             outcome.problems.append(f"splits and dividends: {error}")
         except ProviderError as error:
             outcome.problems.append(f"splits and dividends: {error}")
-        else:
-            in_transaction(
-                self.engine,
-                lambda connection: store_actions(connection, provider, splits, dividends, symbols),
-                self.run,
-            )
 
 
 class _StoreAsItComes(Observer):

@@ -1,10 +1,10 @@
 """Reference data: the instruments that a provider has, and their splits and dividends."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.errors import NotEntitledError, ProviderError, TransientProviderError, UnknownSymbolError
 from tickstock_assets.domain.quality import violations
@@ -15,7 +15,11 @@ from tickstock_assets.loading.deliveries import Delivery
 from tickstock_assets.loading.lineup import Lineup, source_of
 from tickstock_assets.loading.validating import keep_valid, keep_valid_bars
 from tickstock_assets.providers.base import Dataset, Provider, Request
-from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
+from tickstock_assets.storage import ledger
+from tickstock_assets.storage.bulk import Scope, merge
+
+# Splits and dividends of a symbol are asked for again after this.
+ACTIONS_LAST = timedelta(days=1)
 
 
 def keep_valid_symbols(
@@ -71,10 +75,11 @@ def refuse_unknown(wanted: Sequence[str], known: pd.DataFrame, provider: Provide
         )
 
 
-def store_symbols(connection: Connection, provider: Provider, listed: pd.DataFrame) -> MergeCounts:
-    """Bring instruments into their table; what breaks the contract is set aside."""
+def store_symbols(connection: Connection, provider: Provider, listed: pd.DataFrame) -> set[str]:
+    """Bring instruments into their table, and return which are there; what breaks the contract is set aside."""
     valid, _ = keep_valid(connection, source_of(provider, Dataset.SYMBOLS), listed.reset_index(drop=True), SYMBOLS)
-    return merge(connection, "symbols", valid)
+    merge(connection, "symbols", valid)
+    return set(valid["symbol"])
 
 
 def with_type(dividends: pd.DataFrame) -> pd.DataFrame:
@@ -82,14 +87,26 @@ def with_type(dividends: pd.DataFrame) -> pd.DataFrame:
     return dividends if "distribution_type" in dividends else dividends.assign(distribution_type="unknown")
 
 
+def actions_due(engine: Engine, lineup: Lineup, symbols: Sequence[str]) -> list[str]:
+    """Return the symbols whose splits and dividends nobody has been asked for within the last day."""
+    fresh: set[str] = set()
+    with engine.connect() as connection:
+        for provider in lineup:
+            for window, asked_at in ledger.stored(connection, source_of(provider, Dataset.DIVIDENDS), symbols):
+                if datetime.now(UTC) - asked_at < ACTIONS_LAST:
+                    fresh.add(window.symbol)
+    return [symbol for symbol in symbols if symbol not in fresh]
+
+
 def store_actions(
     connection: Connection, provider: Provider, splits: pd.DataFrame, dividends: pd.DataFrame, wanted: Sequence[str]
-) -> dict[str, MergeCounts]:
+) -> None:
     """Bring the splits and dividends of some symbols into their tables; those no longer listed go."""
-    counts = {}
     for table, contract, rows in (("splits", SPLITS, splits), ("dividends", DIVIDENDS, with_type(dividends))):
         listed = rows[rows["symbol"].isin(wanted)].reset_index(drop=True)
-        valid, _ = keep_valid(connection, source_of(provider, Dataset(table)), listed, contract)
+        source = source_of(provider, Dataset(table))
+        valid, _ = keep_valid(connection, source, listed, contract)
         scope = Scope(where={"source": [provider.name], "symbol": list(wanted)})
-        counts[table] = merge(connection, table, valid.assign(source=provider.name), scope)
-    return counts
+        merge(connection, table, valid.assign(source=provider.name), scope)
+        all_days = [Window(symbol, date.min, provider.horizon()) for symbol in wanted]
+        ledger.mark_stored(connection, source, all_days, datetime.now(UTC))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -74,12 +75,27 @@ def _alpha_vantage(chosen: Settings, counting: Counting) -> Provider:
     )
 
 
+@dataclass(frozen=True)
+class Registration:
+    """How a provider comes to be.
+
+    Attributes:
+        make: it, from the settings.
+        is_configured: whether the settings have what it needs, so that it is asked without being named.
+        has_whole_list: whether every symbol that it has is wanted; of a vendor's, only those that somebody asked for.
+    """
+
+    make: Callable[[Settings, Counting], Provider]
+    is_configured: Callable[[Settings], bool]
+    has_whole_list: bool = False
+
+
 # In the order in which they are asked where the settings name no other.
-REGISTRY: Mapping[str, Callable[[Settings, Counting], Provider]] = {
-    Polygon.name: _polygon,
-    AlphaVantage.name: _alpha_vantage,
-    CsvFolder.name: _csv_folder,
-    SampleProvider.name: _sample,
+REGISTRY: Mapping[str, Registration] = {
+    Polygon.name: Registration(_polygon, lambda chosen: chosen.polygon_api_key is not None),
+    AlphaVantage.name: Registration(_alpha_vantage, lambda chosen: chosen.alpha_vantage_api_key is not None),
+    CsvFolder.name: Registration(_csv_folder, lambda chosen: chosen.csv_folder is not None, has_whole_list=True),
+    SampleProvider.name: Registration(_sample, lambda _: False, has_whole_list=True),
 }
 
 
@@ -101,8 +117,15 @@ def open_lineup(chosen: Settings, engine: Callable[[], Engine]) -> Lineup:
         counters[provider], budgets[provider] = Counted(opened), opened.remaining
         return counters[provider]
 
-    providers = [REGISTRY[name](chosen, counting) for name in names(chosen)]
-    return Lineup(providers, counters, budgets, next_on_quota=chosen.on_quota == "next")
+    wanted = names(chosen)
+    providers = [REGISTRY[name].make(chosen, counting) for name in wanted]
+    return Lineup(
+        providers,
+        counters,
+        budgets,
+        next_on_quota=chosen.on_quota == "next",
+        has_whole_list=REGISTRY[wanted[0]].has_whole_list,
+    )
 
 
 def names(chosen: Settings) -> list[str]:
@@ -112,12 +135,7 @@ def names(chosen: Settings) -> list[str]:
         ConfigError: one is unknown or stands twice.
     """
     if chosen.providers is None:
-        has_what_it_needs = {
-            Polygon.name: chosen.polygon_api_key is not None,
-            AlphaVantage.name: chosen.alpha_vantage_api_key is not None,
-            CsvFolder.name: chosen.csv_folder is not None,
-        }
-        return [name for name in REGISTRY if has_what_it_needs.get(name)] or [SampleProvider.name]
+        return [name for name, one in REGISTRY.items() if one.is_configured(chosen)] or [SampleProvider.name]
     wanted = [name.strip() for name in chosen.providers.split(",")]
     if (unknown := set(wanted) - set(REGISTRY)) or len(set(wanted)) < len(wanted):
         found = ", ".join(sorted(unknown)) if unknown else f"{chosen.providers}, with one twice"

@@ -5,7 +5,7 @@ The client makes the URLs. Its way of asking (no timeout, one try, the key in ev
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -15,7 +15,7 @@ from alpha_vantage.fundamentaldata import FundamentalData
 from alpha_vantage.timeseries import TimeSeries
 from pydantic import SecretStr
 
-from tickstock_assets.domain.errors import PermanentProviderError, UnknownSymbolError
+from tickstock_assets.domain.errors import NotEntitledError, PermanentProviderError, UnknownSymbolError
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, last_closed_session, sessions_up_to, settled_session
 from tickstock_assets.providers import alpha_vantage_rows as rows
 from tickstock_assets.providers.alpha_vantage_answers import LISTINGS, ROWS, judge
@@ -32,6 +32,8 @@ LISTINGS_START = date(2010, 1, 2)
 # What `outputsize=compact` answers, a session that is still open included.
 COMPACT_SESSIONS = 100
 LONGEST_MONTH = 31
+# The day's bar is final when trading after hours, which lasts four, is over; half an hour to be published.
+PUBLISHED_AFTER_CLOSE = timedelta(hours=4, minutes=30)
 # A large company that has been listed all along.
 WELL_KNOWN = "IBM"
 # Stands in the client's URLs instead of the key, which it never holds and so cannot tell.
@@ -71,6 +73,7 @@ class AlphaVantage(Provider):
         self._budget = budget
         self._premium = premium
         self._clock = clock
+        self._refused: set[str] = set()
         self._transport = Transport(
             self.name,
             self._key,
@@ -92,8 +95,8 @@ class AlphaVantage(Provider):
         return []
 
     def horizon(self) -> date:
-        """Return the last closed session."""
-        return last_closed_session(DEFAULT_EXCHANGE, self._clock())
+        """Return the last session whose bars are published by now."""
+        return last_closed_session(DEFAULT_EXCHANGE, self._clock() - PUBLISHED_AFTER_CLOSE)
 
     def settled_until(self, fetched_at: datetime) -> date:
         """Return the session before the last three that had closed."""
@@ -199,8 +202,17 @@ class AlphaVantage(Provider):
         return answer
 
     def _ask(self, fields: dict[str, str]) -> Any:
-        key = self._key.get_secret_value()
-        return self._transport.get(self._base_url, fields | {"apikey": key}).body
+        function, key = fields["function"], self._key.get_secret_value()
+        if function in self._refused:
+            raise NotEntitledError(
+                f"{self.name}: {function} is not in the plan of this key, as it said when asked before"
+            )
+        try:
+            return self._transport.get(self._base_url, fields | {"apikey": key}).body
+        except NotEntitledError:
+            # A plan has a function or has it not; a refusal for each symbol and month would use up the day's calls.
+            self._refused.add(function)
+            raise
 
 
 class _Client(TimeSeries, FundamentalData):  # type: ignore[misc]

@@ -81,18 +81,19 @@ def _heed_notices(body: Mapping[str, Any], asked: Mapping[str, str], now: dateti
 
 def _heed(text: str, asked: Mapping[str, str], now: datetime, zone: str) -> None:
     """Raise what a notice asks for; nothing when it is of none of the known kinds."""
+    # What is understood is said in our words: theirs are an advertisement, and repeat the key.
     if BAD_KEY.search(text):
-        raise BadKeyError(f"expected a valid key, found one that is refused ({text}); correct it")
-    if PREMIUM.search(text):
-        raise NotEntitledError(f"{_subject(asked)}: expected it in the plan of this key, found that it is not ({text})")
+        raise BadKeyError("expected a valid key, found one that is refused; correct it")
+    if premium := PREMIUM.search(text):
+        raise NotEntitledError(f"{_subject(asked)}: expected it in the plan of this key, found that it {premium[0]}")
     if TOO_FAST.search(text):
-        raise TryAgainError(text, SECONDS_OF_A_BURST)
+        raise TryAgainError("it was asked too fast", SECONDS_OF_A_BURST)
     if TOO_MANY_A_MINUTE.search(text):
-        raise TryAgainError(text, SECONDS_OF_A_MINUTE)
+        raise TryAgainError("it was asked more often a minute than the plan allows", SECONDS_OF_A_MINUTE)
     if TOO_MANY_A_DAY.search(text):
         until = vendor_day(now, zone).end
         raise QuotaExhaustedError(
-            f"alpha_vantage: the day's calls are used up ({text}); continues at {until:%Y-%m-%d %H:%M} UTC", until
+            f"alpha_vantage: the day's calls are used up; continues at {until:%Y-%m-%d %H:%M} UTC", until
         )
 
 
@@ -100,9 +101,7 @@ def _refuse(text: str, asked: Mapping[str, str]) -> NoReturn:
     if "symbol" in asked and "invalid api call" in text.lower():
         # All other parameters are ours and right, so it is the symbol; or, by month, a time at which it had no bars.
         during = f", or none with bars in {asked['month']}" if "month" in asked else ""
-        raise UnknownSymbolError(
-            f"expected a symbol that Alpha Vantage has, found {asked['symbol']!r}{during} ({text})"
-        )
+        raise UnknownSymbolError(f"expected a symbol that Alpha Vantage has, found {asked['symbol']!r}{during}")
     raise PermanentProviderError(f"{_subject(asked)}: {text}")
 
 

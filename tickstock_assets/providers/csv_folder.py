@@ -229,13 +229,13 @@ def _times(dataset: Dataset, text: pd.Series, zone: str | None) -> tuple[pd.Seri
     if dataset is Dataset.DAILY_BARS:
         return _as_type(text, DAY), None
     has_offset = text.str.contains(HAS_OFFSET)
-    moments = pd.to_datetime(text.where(has_offset), format="ISO8601", utc=True, errors="coerce")
+    moments = _as_type(text.where(has_offset), MOMENT)
     if zone is not None:
-        local = pd.to_datetime(text.where(~has_offset), format="ISO8601", errors="coerce")
+        local = pd.to_datetime(text.where(~has_offset), format="ISO8601", errors="coerce").astype("datetime64[us]")
         # What the clocks of the zone never showed, or showed twice, is no moment.
         moments = moments.fillna(local.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC"))
     days = moments.dt.tz_convert(EXCHANGE_ZONE).dt.tz_localize(None).dt.normalize()
-    return days, moments.astype("datetime64[us, UTC]")
+    return days, moments
 
 
 def _as_type(text: pd.Series, dtype: str) -> pd.Series:

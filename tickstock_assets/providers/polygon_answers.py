@@ -64,7 +64,10 @@ def _refuse(answer: Answer) -> NoReturn:
     said = str(body.get("error") or body.get("message") or f"HTTP {answer.status}")
     status = body.get("status")
     if answer.status == 401 or (answer.status == 403 and "api key" in said.lower()):
-        raise BadKeyError(f"the key is refused ({said}); set POLYGON_API_KEY or MASSIVE_API_KEY to a valid one")
+        raise BadKeyError(
+            f"the key is refused ({said}); "
+            "set TICKSTOCK_POLYGON_API_KEY (or POLYGON_API_KEY, MASSIVE_API_KEY) to a valid one"
+        )
     if answer.status == 403 or status == "NOT_AUTHORIZED":
         raise NotEntitledError(f"the plan does not include this ({said})")
     if answer.status == 404 and (asked := TICKER_PATH.search(answer.path)):

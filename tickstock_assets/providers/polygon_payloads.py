@@ -78,7 +78,9 @@ def _table(rows: Rows, columns: dict[str, pa.Array], ticker: str | None, empty: 
     if not rows:
         return empty.empty_table()
     if ticker is not None:
-        columns["ticker"] = pa.array([ticker]).take(pa.nulls(len(rows), pa.int64()).fill_null(0))
+        columns["ticker"] = pa.repeat(ticker, len(rows))
+    # Also where no row names one: without it neither the kind of payload nor the number of its rows would be known.
+    columns.setdefault("ticker", pa.nulls(len(rows), pa.string()))
     names = [*(name for name in empty.names if name in columns), *sorted(columns.keys() - set(empty.names))]
     return pa.table({name: columns[name] for name in names})
 
@@ -94,7 +96,11 @@ def _columns(rows: Rows, taken: set[str]) -> dict[str, pa.Array]:
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         keys = sorted({key for row in rows for key in row})
         columns = {key: _column([row.get(key) for row in rows]) for key in keys}
-    return {key: column for key, column in columns.items() if key not in taken}
+    return {
+        key: column if _is_plain(column.type) else _as_text(column.to_pylist())
+        for key, column in columns.items()
+        if key not in taken
+    }
 
 
 def _column(values: list[Any]) -> pa.Array:
@@ -102,6 +108,11 @@ def _column(values: list[Any]) -> pa.Array:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return _as_text(values)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether a type is a scalar or a list of scalars; objects within rows cannot all be landed as they are."""
+    return not pa.types.is_nested(kind) or (pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type))
 
 
 def _as_text(values: Sequence[Any]) -> pa.Array:

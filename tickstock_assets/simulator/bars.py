@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -25,6 +26,7 @@ def midnights(days: Iterable[Any]) -> Ints:
     return cast(Ints, moments.as_unit("ms").asi8)
 
 
+@lru_cache(maxsize=20_000)
 def midnight(day: date) -> int:
     """Return midnight in New York of a day, in Unix milliseconds."""
     return int(midnights([day])[0])

@@ -58,9 +58,9 @@ class FaultPlay:
 
     def failure(self, ask: Ask) -> Fault | None:
         """Return the fault with which this call fails, None when it does not."""
-        scripted = self._scripted(ask, (*FAILURES, Fault.EXPIRED_KEY))
-        if scripted:
-            return scripted[0]
+        for script in self.scripts:
+            if script.fault in (*FAILURES, Fault.EXPIRED_KEY) and script.takes(ask):
+                return script.fault
         self._asked[ask.identity] += 1
         if self._failed_in_a_row[ask.identity] < self.faults.in_a_row:
             for fault in FAILURES:
@@ -113,16 +113,15 @@ def possible(fault: Fault, ask: Ask) -> bool:
     # The market's day has bars of many symbols, of which none is wrong as such.
     of_one_symbol = bool(ask.symbol)
     match fault:
-        case Fault.TOO_MANY_REQUESTS | Fault.TOO_MANY_REQUESTS_WITH_TIME | Fault.TRUNCATED_JSON | Fault.ERROR_IN_200:
+        case Fault.TOO_MANY_REQUESTS | Fault.TOO_MANY_REQUESTS_WITH_TIME | Fault.ERROR_IN_200:
             return not of_files
+        case Fault.TRUNCATED_JSON:
+            return not of_files and ask.route != "LISTING_STATUS"
         case Fault.REPLACED_FILE:
             return of_files
         case Fault.WRONG_SYMBOL | Fault.HOLIDAY_BAR:
             return of_one_symbol
-        case Fault.DUPLICATE_ROWS:
-            # A JSON object has each key once.
-            return ask.vendor is not Vendor.ALPHA_VANTAGE
-        case Fault.MISSING_MINUTES:
-            return ask.timeframe == "1m"
         case _:
-            return True
+            # A JSON object has each key once.
+            never = fault is Fault.DUPLICATE_ROWS and ask.vendor is Vendor.ALPHA_VANTAGE
+            return not never and (fault is not Fault.MISSING_MINUTES or ask.timeframe == "1m")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from starlette.requests import Request
 
@@ -78,7 +77,7 @@ class PolygonTrades:
                             "price": bar[price],
                             "sequence_number": (bar["start_ms"] - midnight_of(day)) // 1_000 * 10 + number,
                             "sip_timestamp": moment + DELAY_NS,
-                            "size": sizes(bar["volume"])[number],
+                            "size": whole(sizes(bar["volume"])[number]),
                             "tape": tape,
                         }
                     )
@@ -89,8 +88,13 @@ def sizes(volume: float) -> list[float]:
     """Return a bar's volume as that of four trades, whole shares where there are enough; their sum is exact."""
     if volume < len(SECONDS):
         return [volume / len(SECONDS)] * len(SECONDS)
-    quarter = float(np.floor(volume / len(SECONDS)))
+    quarter = volume // len(SECONDS)
     return [quarter, quarter, quarter, volume - 3 * quarter]
+
+
+def whole(number: float) -> float:
+    """Return a whole number as one, as the vendor writes it."""
+    return int(number) if number.is_integer() else number
 
 
 def midnight_of(day: pd.Timestamp) -> int:

@@ -164,6 +164,14 @@ def release(connection: Connection, reject_id: str, author: str, reason: str) ->
         """),
         {"id": reject_id, "author": author, "reason": reason},
     )
+    # What is landed of that day is to be read again.
+    connection.execute(
+        text("""
+            DELETE FROM stored_windows
+            WHERE provider = :source AND symbol = :symbol AND :date BETWEEN window_start AND window_end
+        """),
+        {"source": chosen.source, "symbol": chosen.symbol, "date": chosen.date},
+    )
     details = {"symbol": chosen.symbol, "date": chosen.date, "rule": chosen.rule, "reason": reason}
     audit.record(connection, "quarantine_release", ("quarantined_bars", reject_id), "release", details)
     return chosen

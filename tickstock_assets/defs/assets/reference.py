@@ -28,7 +28,7 @@ def symbols(context: dg.AssetExecutionContext, market_data: MarketData, database
     """
     lineup = market_data.lineup
     known = _known(database)
-    wanted = None if lineup.has_whole_lists else known
+    wanted = None if lineup.has_whole_list else known
     if wanted == []:
         context.log.warning("No symbols yet: `tickstock load --symbols AAPL,MSFT` adds them")
         return pd.DataFrame(columns=["symbol", "exchange"])

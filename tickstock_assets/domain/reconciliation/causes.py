@@ -1,11 +1,11 @@
 """The causes behind a hypothesis, in words and numbers, in the order in which they are applied."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from tickstock_assets.domain.reconciliation.evidence import Found
+from tickstock_assets.domain.reconciliation.evidence import Found, model_of
 from tickstock_assets.domain.reconciliation.levels import Step
 from tickstock_assets.domain.reconciliation.minutes import MissingMinutes, Scope
 from tickstock_assets.domain.reconciliation.pairing import Model, Pair, above
@@ -39,11 +39,14 @@ def scopes(pair: Pair, prices: PriceHypothesis, volume: VolumeHypothesis, known:
     return found
 
 
-def missing(pair: Pair, model: Model, volume: VolumeHypothesis, minutes: MissingMinutes) -> list[Found]:
+def missing(pair: Pair, found: Sequence[Found], volume: VolumeHypothesis, minutes: MissingMinutes) -> list[Found]:
     """Return the missing minutes of the bars which those bring within the thresholds in every field."""
+    model = model_of(pair, found)
     ratio = minutes.prices.copy()
     if pair.has_volume:
-        expected = (pair.right * model.ratio)[-1] * volume.left_shares
+        # Shares are missing from a volume of regular hours; what widens left's comes after that.
+        narrow = [cause for cause in found if (cause.cause, cause.evidence.get("side")) != ("session_scope", "left")]
+        expected = (pair.right * model_of(pair, narrow).ratio)[-1] * volume.left_shares
         shares = np.divide(minutes.shares, expected, out=np.zeros_like(expected), where=expected > 0)
         # More than all of a day's volume cannot be missing.
         ratio[-1] = np.where(shares > -1, 1 + shares, 1.0)

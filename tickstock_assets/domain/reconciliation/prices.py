@@ -18,8 +18,9 @@ from tickstock_assets.domain.reconciliation.report import Side
 from tickstock_assets.domain.reconciliation.rounding import PRICE_UNITS, Grid, fit_grid, own_unit
 from tickstock_assets.domain.splits import Floats, Ints
 
-# In bars. An unrecorded split must account for more bars than this; what is recorded is all but free.
-COST_OF_A_STEP, COST_OF_A_SUPPOSITION = 3.0, 0.1
+# In bars. An unrecorded split must account for more bars than this; what is recorded is all but free. Rounding has a
+# cost because it hides that a basis is nearly right only, and finds a bad price near by chance.
+COST_OF_A_STEP, COST_OF_ROUNDING, COST_OF_A_SUPPOSITION = 3.0, 1.0, 0.1
 # Where other differences leave no bar equal, a basis must take this share of the typical difference away, as many
 # standard errors from none, on as many bars.
 SHARE_TAKEN_AWAY, STANDARD_ERRORS, FEWEST_TOUCHED = 0.75, 6.0, 20
@@ -98,7 +99,8 @@ def _judged(pair: Pair, basis: Basis, wide: WideSide | None, wide_ratio: Floats,
     grid = fit_grid(pair.left[prices], pair.right[prices], ratio[prices], pair.thresholds[prices], PRICE_UNITS)
     bars_apart = float(above(pair, Model(ratio, grid))[prices].mean(axis=0).sum())
     supposed = basis.weight + (wide is not None)
-    cost = bars_apart + COST_OF_A_STEP * len(found) + COST_OF_A_SUPPOSITION * supposed
+    cost = bars_apart + COST_OF_A_STEP * len(found) + COST_OF_ROUNDING * (grid is not None)
+    cost += COST_OF_A_SUPPOSITION * supposed
     return PriceHypothesis(basis, wide, found, grid, cost)
 
 

@@ -112,7 +112,7 @@ def _causes(
     found = [*causes.basis_and_steps(pair, prices, volume), *causes.scopes(pair, prices, volume, scopes)]
     if pair.is_daily and len(minutes) == 2:
         lacking = missing_minutes(pair, minutes["left"], minutes["right"])
-        found += causes.missing(pair, model_of(pair, found), volume, lacking)
+        found += causes.missing(pair, found, volume, lacking)
     found += causes.rounding(pair, model_of(pair, found).ratio)
     return borne_out(pair, found)
 

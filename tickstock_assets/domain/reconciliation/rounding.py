@@ -14,7 +14,7 @@ type Mask = npt.NDArray[np.bool_]
 PRICE_UNITS = tuple(10.0**-decimals for decimals in range(7))
 VOLUME_UNITS = (1.0, 100.0)
 # Rounding is a rule: where it can be the cause of a difference it is, but for a few coincidences of other causes.
-SHARE_OF_CLOSE = 0.98
+SHARE_OF_CLOSE = 0.95
 # And it accounts for at least this share of all differences in its fields.
 SHARE_OF_ALL = 0.5
 # Fewer agree with a rule by chance too often: each has a chance of one half.
@@ -80,7 +80,7 @@ def fit_grid(left: Floats, right: Floats, ratio: Floats, thresholds: Floats, uni
 
     Returns:
         The grid that accounts for most differences, if it accounts for SHARE_OF_CLOSE of the differences of at most a
-        unit, for SHARE_OF_ALL of all, and for FEWEST_ROUNDED.
+        unit on the grid, for SHARE_OF_ALL of all, and for FEWEST_ROUNDED.
     """
     differing = relative_difference(left, right * ratio) > thresholds
     needed = max(float(FEWEST_ROUNDED), SHARE_OF_ALL * np.count_nonzero(differing))
@@ -91,7 +91,8 @@ def fit_grid(left: Floats, right: Floats, ratio: Floats, thresholds: Floats, uni
         slack = (thresholds * np.abs(published))[differing]
         published, exact = published[differing], exact[differing]
         for unit in units:
-            close = np.abs(exact - published) <= unit + slack
+            # A value off the grid has not been rounded to it, so it says nothing of the rule.
+            close = on_grid(published, unit) & (np.abs(exact - published) <= unit + slack)
             for truncated in (False, True):
                 grid = Grid(rounded_side, unit, truncated)
                 accounted = close & (_beyond(exact, published, grid) <= slack)
