@@ -411,6 +411,7 @@ def test_seed_beside_the_demo_leaves_its_bars_and_detections_alone(demo: Demo, d
         with demo_database.begin() as connection:
             connection.execute(text("DELETE FROM ohlcv_daily WHERE source = 'synthetic'"))
             connection.execute(text("DELETE FROM load_ledger WHERE provider = 'synthetic'"))
+            connection.execute(text("DELETE FROM stored_windows WHERE provider = 'synthetic'"))
             connection.execute(text("DELETE FROM symbols WHERE symbol = ANY ('{SPY,TSLA}')"))
             connection.execute(text("DELETE FROM sessions WHERE session >= '2024-01-01'"))
         shutil.rmtree(demo.home / "landing" / "synthetic", ignore_errors=True)

@@ -226,7 +226,7 @@ class AlphaVantage:
         if ask.parameters.get("interval") != "1min":
             raise invalid(ask.route)
         try:
-            period = pd.Period(month, freq="M") if month else self._last_month(ask)
+            period = pd.Period(date.fromisoformat(f"{month}-01"), freq="M") if month else self._last_month(ask)
         except ValueError:
             raise invalid(ask.route) from None
         return replace(ask, first=period.start_time.date(), last=period.end_time.date(), timeframe="1m")
