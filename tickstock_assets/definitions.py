@@ -8,6 +8,7 @@ from tickstock_assets.defs.io_managers import TableIOManager
 from tickstock_assets.defs.jobs import JOBS, RETENTION
 from tickstock_assets.defs.resources import Database, MarketData
 from tickstock_assets.defs.schedules import SCHEDULES
+from tickstock_assets.defs.sensors import SENSORS
 
 database = Database()
 
@@ -16,6 +17,7 @@ defs = dg.Definitions(
     asset_checks=CHECKS,
     jobs=[*JOBS, RETENTION],
     schedules=SCHEDULES,
+    sensors=SENSORS,
     resources={
         "database": database,
         "market_data": MarketData(),

@@ -28,7 +28,7 @@ from tickstock_assets.storage.database import database_url, open_engine, require
 VERBS = [
     ["demo"], ["ui"], ["bars"], ["coverage"], ["health"], ["seed"], ["db"],
     ["db", "status"], ["db", "migrate"], ["db", "url"], ["db", "stop"], ["db", "roles"], ["db", "dump"],
-    ["db", "restore"], ["export"],
+    ["db", "restore"], ["export"], ["simulate"],
 ]  # fmt: skip
 Result = subprocess.CompletedProcess[str]
 

@@ -431,7 +431,7 @@ def test_what_has_no_route_is_refused_in_a_sentence() -> None:
     for request, message in [
         (Request(Dataset.MINUTE_BARS, day, "grouped_daily"), "minute_bars cannot be had by grouped_daily"),
         (Request(Dataset.DAILY_BARS, day, "flat_files"), "expected flat files to be set up"),
-        (Request(Dataset.DAILY_BARS, JANUARY, "grouped_daily"), "expected one day of the whole market"),
+        (Request(Dataset.DAILY_BARS, JANUARY, "grouped_daily"), "expected one session of the whole market"),
     ]:
         with pytest.raises(PermanentProviderError, match=message):
             provider.fetch(request)

@@ -148,7 +148,9 @@ def test_the_listing_is_csv_as_of_a_day() -> None:
         ({"function": "NOTHING", "symbol": "IBM"}, r"This API function (NOTHING) does not exist."),
     ],
 )
-def test_mistakes_are_error_messages_in_http_200(simulator: Simulator, parameters: dict[str, str], message: str) -> None:
+def test_mistakes_are_error_messages_in_http_200(
+    simulator: Simulator, parameters: dict[str, str], message: str
+) -> None:
     assert ask(simulator, **parameters)["Error Message"].startswith(message)
 
 

@@ -85,7 +85,9 @@ def test_the_key_is_not_in_the_address_of_the_next_page(simulator: Simulator) ->
 
 def test_descending_pages_are_the_ascending_ones_backwards(client: RESTClient) -> None:
     def closes(sort: str) -> list[float]:
-        return [bar.close for bar in client.list_aggs("S0001", 1, "day", "2022-11-01", "2023-01-31", sort=sort, limit=7)]
+        return [
+            bar.close for bar in client.list_aggs("S0001", 1, "day", "2022-11-01", "2023-01-31", sort=sort, limit=7)
+        ]
 
     assert len(closes("asc")) == 62
     assert closes("desc") == closes("asc")[::-1]
@@ -121,7 +123,7 @@ def test_a_request_without_sense_is_refused(simulator: Simulator, path: str, com
     assert complaint in answer.json()["error"]
 
 
-def test_grouped_daily_has_everyone_who_traded(simulator: Simulator, client: RESTClient) -> None:
+def test_grouped_daily_has_everyone_who_traded(client: RESTClient) -> None:
     found = {bar.ticker: bar for bar in client.get_grouped_daily_aggs("2012-05-18", adjusted=False)}
     # Facebook's first day: 38.00 was the low.
     assert sorted(found) == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
@@ -140,7 +142,11 @@ def test_trades_make_up_the_minute_bars(simulator: Simulator, client: RESTClient
     frame = pd.DataFrame([vars(trade) for trade in trades])
     frame["minute"] = pd.to_datetime(frame["sip_timestamp"], utc=True).dt.floor("min")
     bars = frame.groupby("minute").agg(
-        open=("price", "first"), high=("price", "max"), low=("price", "min"), close=("price", "last"), volume=("size", "sum")
+        open=("price", "first"),
+        high=("price", "max"),
+        low=("price", "min"),
+        close=("price", "last"),
+        volume=("size", "sum"),
     )
     expected = simulator.market.minutes("S0001", date(2022, 11, 25), date(2022, 11, 25)).set_index("timestamp")
     assert len(trades) == 4 * 210
@@ -178,7 +184,11 @@ def test_dividends_at_the_present_address_say_what_they_are_in_todays_shares(sim
     [row] = get(simulator, "/stocks/v1/dividends", **{"ticker": "MSFT", "ex_dividend_date.lte": "2003-02-28"}).json()[
         "results"
     ]
-    assert (row["ex_dividend_date"], row["cash_amount"], row["split_adjusted_cash_amount"]) == ("2003-02-19", 0.08, 0.08)
+    assert (row["ex_dividend_date"], row["cash_amount"], row["split_adjusted_cash_amount"]) == (
+        "2003-02-19",
+        0.08,
+        0.08,
+    )
     assert row["distribution_type"] == "recurring"
 
 

@@ -215,6 +215,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("backfill_requests", {"status": "done"}, "status"),
     ("backfill_requests", {"progress": "1.000001"}, "progress"),
     ("backfill_requests", {"status": "failed"}, "failed_has_error"),
+    ("backfill_requests", {"attempts": -1}, "attempts"),
     ("backfill_requests", {"started_at": EVENING, "finished_at": NOON}, "finished_after_started"),
 ]
 

@@ -60,7 +60,7 @@ def _materialize(home: Path, *, quiet: bool) -> str:
         from tickstock_assets.definitions import defs
         from tickstock_assets.defs import launching
         from tickstock_assets.defs.assets.backtests import last_backtest
-        from tickstock_assets.defs.partitions import SYMBOLS, YEARS, rectangle_tags
+        from tickstock_assets.defs.partitions import SYMBOLS, YEARS, rectangle_tags, side_by_side
         from tickstock_assets.defs.resources import engine, lineup
 
         with launching.open_instance(home) as instance:
@@ -76,25 +76,11 @@ def _materialize(home: Path, *, quiet: bool) -> str:
             wanted = lineup().first.symbols()["symbol"].tolist()
             known = list(instance.get_dynamic_partitions(str(SYMBOLS.name)))
             years = [int(year) for year in YEARS.get_partition_keys()]
-            for tags in [rectangle_tags(group, known, years[0], years[-1]) for group in _side_by_side(wanted, known)]:
+            for tags in [rectangle_tags(group, known, years[0], years[-1]) for group in side_by_side(wanted, known)]:
                 launching.run_job(instance, jobs["daily_history"], tags, on_step)
             launching.run_job(instance, jobs["backtest"], {}, on_step)
             progress.update(task, description="Done")
             return last_backtest(instance)
-
-
-def _side_by_side(wanted: list[str], known: list[str]) -> list[list[str]]:
-    """Return the valid ones of `wanted` in groups that stand side by side in Dagster's list."""
-    groups: list[list[str]] = []
-    last = -2
-    for place, symbol in enumerate(known):
-        if symbol in wanted:
-            if place == last + 1:
-                groups[-1].append(symbol)
-            else:
-                groups.append([symbol])
-            last = place
-    return groups
 
 
 def _progress(quiet: bool) -> rich.progress.Progress:

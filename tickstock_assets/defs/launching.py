@@ -2,12 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterInstance
+from dagster._core.execution.plan.objects import StepFailureData
 
 from tickstock_assets.domain.errors import ConfigError, TickstockError
 from tickstock_assets.project_files import project_file
@@ -94,11 +95,14 @@ def run_job(
     )
     if not result.success:
         run = result.run_id[:8]
-        raise TickstockError(f"Run {run} of {job.name} failed: {_reason(result)}; `tickstock ui` shows the run")
+        raise TickstockError(
+            f"Run {run} of {job.name} failed: {reason_of(result.all_events)}; `tickstock ui` shows the run"
+        )
 
 
-def _reason(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
+def reason_of(events: Iterable[dg.DagsterEvent]) -> str:
+    """Return in a sentence why a run failed, from its events."""
+    for event in events:
         if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if check.blocking and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
@@ -108,9 +112,15 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
                 )
                 return f"check {check.check_name} did not pass: {found}"
         if event.event_type == DagsterEventType.STEP_FAILURE:
-            error = event.step_failure_data.error
-            while error and error.cause:
-                error = error.cause
-            message = error.message.strip().splitlines()[0] if error and error.message else "no reason given"
-            return f"{event.step_key}: {message}"
+            return f"{event.step_key}: {_reason_of_step(event.step_failure_data)}"
     return "no step says why"
+
+
+def _reason_of_step(failure: StepFailureData) -> str:
+    said = failure.user_failure_data
+    if said and said.description:
+        return said.description
+    error = failure.error
+    while error and error.cause:
+        error = error.cause
+    return error.message.strip().splitlines()[0] if error and error.message else "no reason given"

@@ -71,6 +71,26 @@ def rectangle_tags(symbols: Sequence[str], known: Sequence[str], first_year: int
     }
 
 
+def side_by_side(wanted: Iterable[str], known: Sequence[str]) -> list[list[str]]:
+    """Return the known ones of `wanted` in groups that stand side by side in Dagster's list; a run can do a group.
+
+    Args:
+        wanted: symbols.
+        known: Dagster's own list of the symbols, in its order.
+    """
+    chosen = set(wanted)
+    groups: list[list[str]] = []
+    last = -2
+    for place, symbol in enumerate(known):
+        if symbol in chosen:
+            if place == last + 1:
+                groups[-1].append(symbol)
+            else:
+                groups.append([symbol])
+            last = place
+    return groups
+
+
 def windows_of_run(instance: dg.DagsterInstance, tags: Mapping[str, str]) -> list[Window] | None:
     """Return what a run with these tags works on, or None when it has no partitions, which means everything."""
     if RANGE_START_TAG in tags:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -52,14 +52,11 @@ class Landing:
         if not self.failed:
             return
         window, reason = next(iter(self.failed.items()))
-        message = (
-            f"{len(self.failed)} of {len(self.failed) + len(self.fetched)} windows did not come, first {window}: "
-            f"{reason}; run it again to fetch only those"
-        )
+        message = f"{len(self.failed)} of {len(self.failed) + len(self.fetched)} windows did not come, first {window}: {reason}"
         if self.continues_at is not None:
-            at = f"{self.continues_at:%Y-%m-%d %H:%M} UTC"
+            at = f"{self.continues_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             raise QuotaExhaustedError(f"continues at {at}: {message}", self.continues_at)
-        raise ProviderError(message)
+        raise ProviderError(f"{message}; run it again to fetch only those")
 
 
 def land_missing(

@@ -31,6 +31,8 @@ FLAT_FILES = "flat_files"
 # The first day that the vendor's stock data reaches back to.
 FIRST_DAY = date(2003, 9, 10)
 EXCHANGE_ZONE = ZoneInfo(polygon_parsing.EXCHANGE_ZONE)
+# Days from a session to the eve of the next: six in September 2001, the longest that the vendor's data has.
+LONGEST_PAUSE = timedelta(days=6)
 # Trading goes on for four hours after the close, and a day's bars are final only after it; half an hour to be published.
 PUBLISHED_AFTER_CLOSE = timedelta(hours=4, minutes=30)
 
@@ -179,9 +181,9 @@ class Polygon(Provider):
                 pages = client.trades(window.symbol, begin, end)
                 return polygon_payloads.joined([polygon_payloads.trades_table(rows, window.symbol) for rows in pages])
             case (Dataset.DAILY_BARS, "grouped_daily"):
-                return _bars_of(None, client.grouped_daily(_only_day(window)))
+                return _bars_of(None, client.grouped_daily(_only_session(window)))
             case (Dataset.DAILY_BARS | Dataset.MINUTE_BARS, "flat_files"):
-                return self._files().fetch(request.dataset, _only_day(window))
+                return self._files().fetch(request.dataset, _only_session(window))
         raise PermanentProviderError(f"polygon: {request.dataset} cannot be had by {request.route}; see its routes")
 
     def _files(self) -> FlatFiles:
@@ -201,9 +203,12 @@ def _bars_of(ticker: str | None, pages: Iterator[list[dict[str, Any]]]) -> pa.Ta
     return polygon_payloads.joined([polygon_payloads.bars_table(rows, ticker) for rows in pages])
 
 
-def _only_day(window: Window) -> date:
-    if window.start != window.end or window.symbol != WHOLE_MARKET:
-        raise PermanentProviderError(f"polygon: expected one day of the whole market ({WHOLE_MARKET}), found {window}")
+def _only_session(window: Window) -> date:
+    """Return the session that a window of the whole market begins with; the days without one after it belong to it."""
+    if window.symbol != WHOLE_MARKET or window.end - window.start > LONGEST_PAUSE:
+        raise PermanentProviderError(
+            f"polygon: expected one session of the whole market ({WHOLE_MARKET}), found {window}"
+        )
     return window.start
 
 

@@ -47,7 +47,8 @@ class BarService:
         if rows is not None:
             self._wrong.add(ask.identity)
         if any(self.play.faults.chances.get(fault) for fault in MENDED_LATER) and not self.play.muted:
-            self._known |= {(row["symbol"], ask.timeframe, row["start_ms"]) for row in rows_of(parts)}
+            for bars, first, after in parts:
+                self._known |= {(bars.symbol, ask.timeframe, start) for start in bars.start_ms[first:after].tolist()}
         return rows
 
     def preview(self, ask: Ask, parts: Parts) -> list[Row] | None:

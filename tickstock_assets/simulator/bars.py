@@ -1,6 +1,6 @@
 """Bars in no vendor's format: parallel arrays of one ticker, cheap to cut into windows and to encode once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -20,9 +20,9 @@ VALUES = (*PRICES, "volume", "vwap", "trades_count")
 MILLISECONDS_A_DAY = 86_400_000
 
 
-def midnights(days: Iterable[Any]) -> Ints:
+def midnights(days: "Sequence[date] | pd.Series[Any]") -> Ints:
     """Return midnight in New York of each day, in Unix milliseconds."""
-    moments = pd.DatetimeIndex(pd.to_datetime(list(days))).tz_localize(NEW_YORK)
+    moments = pd.DatetimeIndex(pd.Series(days)).tz_localize(NEW_YORK)
     return cast(Ints, moments.as_unit("ms").asi8)
 
 

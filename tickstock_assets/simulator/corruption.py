@@ -6,9 +6,9 @@ from datetime import date, timedelta
 
 import pandas as pd
 
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.simulator.asks import Ask
 from tickstock_assets.simulator.bars import NEW_YORK, Row, midnight
+from tickstock_assets.simulator.calendar import sessions_between
 from tickstock_assets.simulator.draws import choice, draw
 from tickstock_assets.simulator.faults import Fault
 
@@ -142,7 +142,7 @@ def _day(start_ms: int) -> date:
 
 def days_without_session(first: date, last: date) -> Sequence[date]:
     """Return the holidays of the exchange that fall on a weekday, or the weekend days where there are none."""
-    sessions = {day.date() for day in trading_sessions(DEFAULT_EXCHANGE, first, last)["session"]}
+    sessions = {day.date() for day in sessions_between(first, last)["session"]}
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     free = [day for day in days if day not in sessions]
     return [day for day in free if day.weekday() < SATURDAY] or free

@@ -10,7 +10,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
+from tickstock_assets.simulator.calendar import sessions_between
 from tickstock_assets.simulator.companies import Company, Dividend, Split
 
 EXCHANGES = ("XNAS", "XNYS", "ARCX")
@@ -22,7 +22,7 @@ def generated_companies(count: int, start: date, end: date) -> list[Company]:
     """Return companies S0001 to S`count` that trade from the first to the last session of a range."""
     if not count:
         return []
-    sessions = trading_sessions(DEFAULT_EXCHANGE, start, end)["session"]
+    sessions = sessions_between(start, end)["session"]
     days = [day.date() for day in sessions]
     middle = days[len(days) // 2]
     companies = []

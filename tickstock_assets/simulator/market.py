@@ -11,9 +11,9 @@ import pandas as pd
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.minute_walk import minute_bars
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.simulator.asks import Timeframe
 from tickstock_assets.simulator.bars import MILLISECONDS_A_DAY, VALUES, Bars, midnight
+from tickstock_assets.simulator.calendar import sessions_between
 from tickstock_assets.simulator.companies import Company, split_adjusted
 from tickstock_assets.simulator.draws import draw
 from tickstock_assets.simulator.generated_companies import generated_companies, invented_bars
@@ -186,7 +186,7 @@ class Market:
             self.companies[ticker] = present
         changed = cast(date, present.list_date)
         start = min(frame["date"].iloc[0].date(), date(changed.year - 1, changed.month, 1))
-        sessions = trading_sessions(DEFAULT_EXCHANGE, start, changed)["session"].iloc[:-1]
+        sessions = sessions_between(start, changed)["session"].iloc[:-1]
         self.previous_holders[ticker] = Company(
             ticker=ticker,
             name=f"Former {ticker} Holdings Ltd.",
@@ -214,7 +214,7 @@ class Market:
         daily = self._listed_series(ticker, adjusted=False, own=own)
         daily = daily.cut(*daily.positions(midnight(month.start_time.date()), midnight(month.end_time.date())))
         frame = pd.DataFrame({"date": daily.days(), **daily.columns})
-        sessions = trading_sessions(DEFAULT_EXCHANGE, month.start_time.date(), month.end_time.date())
+        sessions = sessions_between(month.start_time.date(), month.end_time.date())
         parts = [minute_bars(ticker, frame, sessions)]
         if self.extended_hours:
             parts += [_outside(ticker, frame, sessions, when) for when in ("open", "close")]
@@ -234,7 +234,7 @@ class Market:
 
 def _within_sessions(bars: Bars) -> Bars:
     days = bars.days()
-    sessions = trading_sessions(DEFAULT_EXCHANGE, days[0].date(), days[-1].date()).set_index("session")
+    sessions = sessions_between(days[0].date(), days[-1].date()).set_index("session")
     of_bar = sessions.reindex(days)
     moments = bars.moments()
     inside = (moments >= pd.DatetimeIndex(of_bar["open"])) & (moments < pd.DatetimeIndex(of_bar["close"]))

@@ -9,9 +9,10 @@ import exchange_calendars
 import pandas as pd
 from starlette.requests import Request
 
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
 from tickstock_assets.simulator.asks import Answer, Ask, Endpoint, json_answer
 from tickstock_assets.simulator.bars import NEW_YORK
+from tickstock_assets.simulator.calendar import sessions_between
 from tickstock_assets.simulator.companies import Company
 from tickstock_assets.simulator.market import Market
 from tickstock_assets.simulator.polygon_api import (
@@ -87,7 +88,7 @@ class PolygonReference:
     def status(self, _ask: Ask) -> Answer:
         """Answer whether the market is open now."""
         now = datetime.now(UTC)
-        sessions = trading_sessions(DEFAULT_EXCHANGE, now.date(), now.date())
+        sessions = sessions_between(now.date(), now.date())
         is_open = bool(((sessions["open"] <= now) & (now < sessions["close"])).any())
         market = "open" if is_open else "closed"
         return json_answer(
@@ -174,7 +175,7 @@ def _asked_for(company: Company, ask: Ask) -> bool:
 
 def upcoming(first: date, last: date) -> list[dict[str, str]]:
     """Return holidays and half days of two exchanges between two days, as the vendor lists them."""
-    sessions = trading_sessions(DEFAULT_EXCHANGE, first, last).set_index("session")
+    sessions = sessions_between(first, last).set_index("session")
     calendar = exchange_calendars.get_calendar(DEFAULT_EXCHANGE)
     names = calendar.regular_holidays.holidays(pd.Timestamp(first), pd.Timestamp(last), return_name=True)
     rows: list[dict[str, str]] = []

@@ -9,7 +9,10 @@ COMMENT ON TABLE provider_quota IS 'Calls made to each provider per minute and d
 COMMENT ON COLUMN provider_quota.period IS 'minute or day.';
 COMMENT ON COLUMN provider_quota.period_start IS 'Start of that minute or day, UTC.';
 
-ALTER TABLE backfill_requests DROP COLUMN not_before;
+ALTER TABLE backfill_requests
+    DROP CONSTRAINT chk_backfill_requests_attempts,
+    DROP COLUMN attempts,
+    DROP COLUMN not_before;
 ALTER TABLE quarantined_bars DROP COLUMN superseded_at;
 
 DROP TABLE stored_windows;

@@ -48,8 +48,12 @@ COMMENT ON COLUMN stored_windows.stored_at IS 'Payloads landed before this momen
 ALTER TABLE quarantined_bars ADD COLUMN superseded_at TIMESTAMPTZ;
 COMMENT ON COLUMN quarantined_bars.superseded_at IS 'When the provider''s newest answer no longer had the row, UTC; NULL while it is still sent and rejected.';
 
-ALTER TABLE backfill_requests ADD COLUMN not_before TIMESTAMPTZ;
+ALTER TABLE backfill_requests
+    ADD COLUMN not_before TIMESTAMPTZ,
+    ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0,
+    ADD CONSTRAINT chk_backfill_requests_attempts CHECK (attempts >= 0);
 COMMENT ON COLUMN backfill_requests.not_before IS 'When a provider''s budget lets it go on, UTC; NULL where nothing holds it back.';
+COMMENT ON COLUMN backfill_requests.attempts IS 'How often runs were started for it; they carry the tags tickstock/request and tickstock/attempt.';
 
 ALTER TABLE provider_quota
     ADD COLUMN ends_at TIMESTAMPTZ,
