@@ -223,6 +223,15 @@ class ProviderContract:
                 case.provider.parse(request.dataset, landed), case.provider.parse(request.dataset, payload)
             )
 
+    def test_payloads_one_after_another_parse_as_each_by_itself(self, case: Case) -> None:
+        for request in bar_requests(case):
+            payload = case.provider.fetch(request)
+            half = payload.num_rows // 2
+            for other in (payload, payload.slice(half), unreadable(payload)):
+                both = case.provider.parse(request.dataset, pa.concat_tables([payload, other]))
+                parts = [case.provider.parse(request.dataset, part) for part in (payload, other)]
+                pd.testing.assert_frame_equal(both, pd.concat(parts, ignore_index=True))
+
     def test_what_cannot_be_read_is_missing_and_its_row_stays(self, case: Case) -> None:
         for request in bar_requests(case):
             payload = case.provider.fetch(request)

@@ -16,8 +16,8 @@ from tickstock_assets.domain.errors import (
     QuotaExhaustedError,
     TransientProviderError,
 )
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window
+from tickstock_assets.loading.calendar import session_days
 from tickstock_assets.loading.coverage import by_year, common_days, windows_of_symbols
 from tickstock_assets.loading.lineup import Lineup, source_of
 from tickstock_assets.loading.observer import Observer
@@ -69,8 +69,10 @@ class Fetcher:
 
 def plan_for(
     lineup: Lineup,
+    engine: Engine,
     provider: Provider,
     dataset: Dataset,
+    *,
     windows: Sequence[Window],
     routes: Sequence[Route] | None = None,
 ) -> Plan:
@@ -79,7 +81,8 @@ def plan_for(
     sessions: Sequence[date] = []
     if windows:
         first, last = min(window.start for window in windows), max(window.end for window in windows)
-        sessions = trading_sessions(DEFAULT_EXCHANGE, first, last)["session"].dt.date.tolist()
+        with engine.connect() as connection:
+            sessions = session_days(connection, first, last)
     left = {route.budget: lineup.remaining(provider) for route in routes if not route.budget.unlimited}
     return plan(dataset, windows, routes, sessions, now=datetime.now(UTC), left=left)
 
@@ -135,7 +138,8 @@ class Attempt:
 
     def _plan(self, routes: Sequence[Route]) -> Plan:
         todo = [window for of_symbol in self._todo.values() for window in of_symbol]
-        made = plan_for(self._fetcher.lineup, self.provider, self._fetcher.dataset, todo, routes)
+        fetcher = self._fetcher
+        made = plan_for(fetcher.lineup, fetcher.engine, self.provider, fetcher.dataset, windows=todo, routes=routes)
         self.plans.append(made)
         self._fetcher.observer.planned(self.provider, made)
         return made

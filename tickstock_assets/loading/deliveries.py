@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -71,16 +72,15 @@ def deliveries(
         entries = ledger.landed(connection, source, symbols)
         stored = ledger.stored(connection, source, symbols) if new else []
     parts = _not_stored(served(entries, windows), stored)
-    batch: list[_Part] = []
     possible = _Possible(min(route.history_start for route in provider.routes(dataset)))
+    batch: list[_Payload] = []
     for entry, of_entry in sorted(parts, key=lambda part: (part[0].window.symbol, part[0].window.start)):
-        raw = landing.read(folder, entry.file.path, entry.file.sha256)
-        batch.append(_chosen(provider.parse(dataset, raw), raw, entry, of_entry, possible))
-        if sum(len(part.frame) for part in batch) >= BATCH_ROWS:
-            yield _joined(batch)
+        batch.append(_Payload(entry, of_entry, landing.read(folder, entry.file.path, entry.file.sha256)))
+        if sum(payload.raw.num_rows for payload in batch) >= BATCH_ROWS:
+            yield _delivery(provider, dataset, batch, possible)
             batch = []
     if batch:
-        yield _joined(batch)
+        yield _delivery(provider, dataset, batch, possible)
 
 
 def _not_stored(
@@ -121,10 +121,9 @@ def served(entries: Sequence[Entry], windows: Sequence[Window]) -> list[tuple[En
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Payload:
     entry: Entry
     windows: list[Window]
-    frame: pd.DataFrame
     raw: pa.Table
 
 
@@ -136,39 +135,83 @@ class _Possible:
     strays: set[tuple[str, str]] = field(default_factory=set)
 
 
-def _chosen(frame: pd.DataFrame, raw: pa.Table, entry: Entry, windows: list[Window], possible: _Possible) -> _Part:
-    """Return a payload's rows of some windows, and those that belong to none."""
-    asked_for = frame["symbol"] if entry.window.symbol == WHOLE_MARKET else pd.Series(entry.window.symbol, frame.index)
-    last = entry.landed_at.date()
-    is_stray = (~frame["date"].between(pd.Timestamp(possible.first), pd.Timestamp(last))).to_numpy()
-    chosen = _within(frame["date"], asked_for, windows)
-    chosen |= is_stray & asked_for.isin({window.symbol for window in windows}).to_numpy()
-    known = frozenset(possible.strays)
-    for place in np.flatnonzero(chosen & is_stray):
+def _delivery(provider: Provider, dataset: Dataset, payloads: Sequence[_Payload], possible: _Possible) -> Delivery:
+    """Return the rows of some payloads that lie in their windows, and those that belong to none."""
+    frame = _parsed(provider, dataset, [payload.raw for payload in payloads])
+    counts = [payload.raw.num_rows for payload in payloads]
+    # Each row's payload, and what is known of that.
+    place = np.repeat(np.arange(len(payloads)), counts)
+    asked = np.array([payload.entry.window.symbol for payload in payloads], dtype=object)[place]
+    asked_for = pd.Series(np.where(asked == WHOLE_MARKET, frame["symbol"], asked), frame.index, dtype="str")
+    landed_on = np.array([payload.entry.landed_at.date() for payload in payloads], dtype="datetime64[D]")[place]
+    dates = frame["date"].to_numpy("datetime64[D]")
+    is_stray = ~((dates >= np.datetime64(possible.first)) & (dates <= landed_on))
+    chosen = _within(payloads, place, dates, asked_for)
+    chosen |= is_stray & _is_wanted(payloads, place, asked_for)
+    ends = np.cumsum(counts)
+    known: frozenset[tuple[str, str]] = frozenset()
+    last = -1
+    for row in np.flatnonzero(chosen & is_stray):
         # Equal rows of one payload are so many rows; the same row in another payload is the same once more.
-        sent = (str(asked_for.iloc[place]), json.dumps(raw.slice(int(place), 1).to_pylist(), default=str))
-        chosen[place] = sent not in known
-        possible.strays.add(sent)
+        if place[row] != last:
+            known, last = frozenset(possible.strays), place[row]
+        raw = payloads[place[row]].raw
+        sent = json.dumps(raw.slice(int(row - ends[place[row]] + raw.num_rows), 1).to_pylist(), default=str)
+        chosen[row] = (asked_for[row], sent) not in known
+        possible.strays.add((asked_for[row], sent))
+    tables = [payload.raw for payload in payloads]
     if not chosen.all():
-        frame, asked_for, raw = frame[chosen], asked_for[chosen], raw.filter(pa.array(chosen))
-    return _Part(entry, windows, frame.assign(asked_for=asked_for.astype("str")), raw)
+        masks = np.split(chosen, ends[:-1])
+        tables = [raw.filter(pa.array(mask)) for raw, mask in zip(tables, masks, strict=True)]
+        frame, asked_for = frame[chosen], asked_for[chosen]
+    return Delivery(
+        [window for payload in payloads for window in payload.windows],
+        max(payload.entry.landed_at for payload in payloads),
+        frame.assign(asked_for=asked_for).reset_index(drop=True),
+        tables,
+    )
 
 
-def _within(dates: pd.Series, symbols: pd.Series, windows: Sequence[Window]) -> npt.NDArray[np.bool_]:
-    """Return which rows lie in one of the windows."""
-    symbols_of: dict[tuple[date, date], list[str]] = {}
-    for window in windows:
-        symbols_of.setdefault((window.start, window.end), []).append(window.symbol)
-    inside = np.zeros(len(dates), np.bool_)
-    for (start, end), of_days in symbols_of.items():
-        inside |= (dates.between(pd.Timestamp(start), pd.Timestamp(end)) & symbols.isin(of_days)).to_numpy()
+def _parsed(provider: Provider, dataset: Dataset, tables: Sequence[pa.Table]) -> pd.DataFrame:
+    """Return the rows of payloads one after another; those of equal columns are parsed at once, which costs as one."""
+    runs = [list(run) for _, run in groupby(tables, lambda table: str(table.schema.remove_metadata()))]
+    frames = [
+        provider.parse(
+            dataset, pa.concat_tables([table.replace_schema_metadata(run[0].schema.metadata) for table in run])
+        )
+        for run in runs
+    ]
+    return pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+
+
+def _within(
+    payloads: Sequence[_Payload], place: npt.NDArray[np.intp], dates: npt.NDArray[np.datetime64], asked_for: pd.Series
+) -> npt.NDArray[np.bool_]:
+    """Return which rows lie in a window that their payload is the newest answer for."""
+    firsts = np.array([payload.windows[0].start for payload in payloads], dtype="datetime64[D]")
+    lasts = np.array([payload.windows[0].end for payload in payloads], dtype="datetime64[D]")
+    inside: npt.NDArray[np.bool_] = (dates >= firsts[place]) & (dates <= lasts[place])
+    for number, payload in enumerate(payloads):
+        if len(payload.windows) == 1 and payload.entry.window.symbol != WHOLE_MARKET:
+            continue
+        rows = slice(*np.searchsorted(place, [number, number + 1]))
+        inside[rows] = False
+        symbols_of: dict[tuple[date, date], list[str]] = {}
+        for window in payload.windows:
+            symbols_of.setdefault((window.start, window.end), []).append(window.symbol)
+        for (start, end), symbols in symbols_of.items():
+            within_days = (dates[rows] >= np.datetime64(start)) & (dates[rows] <= np.datetime64(end))
+            inside[rows] |= within_days & asked_for.iloc[rows].isin(symbols).to_numpy()
     return inside
 
 
-def _joined(parts: Sequence[_Part]) -> Delivery:
-    return Delivery(
-        [window for part in parts for window in part.windows],
-        max(part.entry.landed_at for part in parts),
-        pd.concat([part.frame for part in parts], ignore_index=True),
-        [part.raw for part in parts],
-    )
+def _is_wanted(
+    payloads: Sequence[_Payload], place: npt.NDArray[np.intp], asked_for: pd.Series
+) -> npt.NDArray[np.bool_]:
+    """Return which rows are of a symbol that is wanted of their payload."""
+    wanted = np.ones(len(asked_for), np.bool_)
+    for number, payload in enumerate(payloads):
+        if payload.entry.window.symbol == WHOLE_MARKET:
+            rows = slice(*np.searchsorted(place, [number, number + 1]))
+            wanted[rows] = asked_for.iloc[rows].isin({window.symbol for window in payload.windows}).to_numpy()
+    return wanted

@@ -112,7 +112,7 @@ def plan_missing(
     """Return what the first provider would be asked for, and its name; nobody is asked."""
     wanted = up_to(windows, lineup.horizon())
     missing = not_covered(wanted, covered(lineup, engine, dataset, wanted))
-    return lineup.first.name, plan_for(lineup, lineup.first, dataset, missing)
+    return lineup.first.name, plan_for(lineup, engine, lineup.first, dataset, windows=missing)
 
 
 def _sum_up(result: Landing, attempts: Sequence[Attempt]) -> None:

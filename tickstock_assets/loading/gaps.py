@@ -16,7 +16,13 @@ WANTED = """
 # A listing late in the window is no gap, nor are days before a ticker's first bar or after its delisting.
 STATEMENTS = {
     Dataset.DAILY_BARS: """
-        SELECT w.symbol, s.session FROM wanted w
+        -- Counting is cheap; days are looked at one by one for symbols that lack some.
+        , incomplete AS MATERIALIZED (
+            SELECT * FROM wanted w WHERE
+                (SELECT count(*) FROM ohlcv_daily b WHERE b.symbol = w.symbol AND b.date BETWEEN w.first_day AND w.last_day)
+                < (SELECT count(*) FROM sessions s JOIN symbols i ON i.symbol = w.symbol AND s.exchange = i.exchange
+                   WHERE s.session BETWEEN w.first_day AND w.last_day AND s.kind <> 'closed_by_override'))
+        SELECT w.symbol, s.session FROM incomplete w
         JOIN symbols i USING (symbol)
         JOIN sessions s ON s.exchange = i.exchange AND s.session BETWEEN w.first_day AND w.last_day
         WHERE s.kind <> 'closed_by_override' AND s.session >= coalesce(greatest(i.list_date, i.ticker_since), '-infinity')

@@ -8,12 +8,11 @@ from functools import partial
 from itertools import batched
 from pathlib import Path
 
-import pandas as pd
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 
 from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.calendar import know_sessions
 from tickstock_assets.loading.coverage import common_days, windows_of_symbols
 from tickstock_assets.loading.fetching import Landing, land_missing
 from tickstock_assets.loading.gaps import missing_sessions
@@ -23,7 +22,6 @@ from tickstock_assets.loading.reference import actions_due, first_to_answer, sto
 from tickstock_assets.loading.storing import store
 from tickstock_assets.providers.base import Dataset, Provider, Request
 from tickstock_assets.storage import audit, bars
-from tickstock_assets.storage.bulk import merge
 from tickstock_assets.storage.retry import in_transaction
 
 # Landed rows go on to their table at these strides, so that there is something to look at while a long load works.
@@ -224,10 +222,3 @@ class _StoreAsItComes(Observer):
                 run=loader.run,
             )
         self._pending, self._rows, self._since = [], 0, time.monotonic()
-
-
-def know_sessions(connection: Connection, first: date, last: date) -> None:
-    """Enter the sessions of a span of days that are not there yet, in whole years; what is there stays as it is."""
-    calendar = trading_sessions(DEFAULT_EXCHANGE, date(first.year, 1, 1), date(last.year, 12, 31))
-    known = bars.all_sessions(connection, DEFAULT_EXCHANGE)
-    merge(connection, "sessions", calendar[~calendar["session"].isin(pd.DatetimeIndex(known))])

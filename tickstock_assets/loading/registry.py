@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from tickstock_assets.providers.alpha_vantage import AlphaVantage
 from tickstock_assets.providers.base import Provider
 from tickstock_assets.providers.csv_folder import CsvFolder
 from tickstock_assets.providers.flat_files import FlatFiles
+from tickstock_assets.providers.http import Patience
 from tickstock_assets.providers.polygon import Polygon
 from tickstock_assets.providers.quota import Budget, Counted, Quota
 from tickstock_assets.providers.sample import SampleProvider
@@ -23,6 +24,11 @@ from tickstock_assets.storage.provider_quota import Remaining, StoredQuota
 
 class Counting(Protocol):
     """Makes the quota of a provider."""
+
+    @property
+    def patience(self) -> Patience | None:
+        """How long vendors are waited for; None for their own."""
+        ...
 
     def __call__(self, provider: str, budget: Budget) -> Quota:
         """Return what counts a provider's calls against its budget."""
@@ -48,7 +54,10 @@ def _polygon(chosen: Settings, counting: Counting) -> Provider:
     flat_files = None
     if chosen.flat_files_url is not None:
         flat_files = FlatFiles(
-            chosen.flat_files_url, chosen.flat_files_access_key or "", chosen.flat_files_secret_key or ""
+            chosen.flat_files_url,
+            chosen.flat_files_access_key or "",
+            chosen.flat_files_secret_key or "",
+            patience=counting.patience,
         )
     return Polygon(
         chosen.polygon_api_key,
@@ -57,6 +66,7 @@ def _polygon(chosen: Settings, counting: Counting) -> Provider:
         budget=budget,
         history_years=chosen.polygon_history_years or None,
         flat_files=flat_files,
+        patience=counting.patience,
     )
 
 
@@ -72,6 +82,7 @@ def _alpha_vantage(chosen: Settings, counting: Counting) -> Provider:
         quota=counting(AlphaVantage.name, budget),
         budget=budget,
         premium=chosen.alpha_vantage_premium,
+        patience=counting.patience,
     )
 
 
@@ -99,30 +110,24 @@ REGISTRY: Mapping[str, Registration] = {
 }
 
 
-def open_lineup(chosen: Settings, engine: Callable[[], Engine]) -> Lineup:
+def open_lineup(chosen: Settings, engine: Callable[[], Engine], patience: Patience | None = None) -> Lineup:
     """Return the providers that the settings choose, best first.
 
     Args:
         chosen: the settings.
         engine: opens the database in which calls are counted; only when a provider with a budget is first asked.
+        patience: how long vendors are waited for, and how often they are asked again; None for their own.
 
     Raises:
         ConfigError: a provider is unknown, or lacks its key.
     """
-    counters: dict[str, Counted] = {}
-    budgets: dict[str, Callable[[], Remaining]] = {}
-
-    def counting(provider: str, budget: Budget) -> Quota:
-        opened = _Opened(provider, budget, engine)
-        counters[provider], budgets[provider] = Counted(opened), opened.remaining
-        return counters[provider]
-
+    counting = _CountedInDatabase(engine, patience)
     wanted = names(chosen)
     providers = [REGISTRY[name].make(chosen, counting) for name in wanted]
     return Lineup(
         providers,
-        counters,
-        budgets,
+        counting.counters,
+        counting.budgets,
         next_on_quota=chosen.on_quota == "next",
         has_whole_list=REGISTRY[wanted[0]].has_whole_list,
     )
@@ -147,6 +152,22 @@ def _no_key(variable: str, provider: str) -> ConfigError:
     return ConfigError(
         f"{variable}: expected the key of {provider}, which TICKSTOCK_PROVIDERS names, found it unset; set it"
     )
+
+
+@dataclass(frozen=True)
+class _CountedInDatabase:
+    """Makes stored quotas, and remembers them by the names of their providers."""
+
+    engine: Callable[[], Engine]
+    patience: Patience | None
+    counters: dict[str, Counted] = field(default_factory=dict)
+    budgets: dict[str, Callable[[], Remaining]] = field(default_factory=dict)
+
+    def __call__(self, provider: str, budget: Budget) -> Quota:
+        """Return what counts a provider's calls."""
+        opened = _Opened(provider, budget, self.engine)
+        self.counters[provider], self.budgets[provider] = Counted(opened), opened.remaining
+        return self.counters[provider]
 
 
 class _Opened:

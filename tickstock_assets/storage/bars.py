@@ -155,10 +155,16 @@ def sessions(connection: Connection, exchange: str, start: date, end: date) -> p
     )
 
 
-def all_sessions(connection: Connection, exchange: str) -> list[date]:
-    """Return every day that the table has a session of an exchange for, closed ones included."""
-    rows = connection.execute(text("SELECT session FROM sessions WHERE exchange = :exchange"), {"exchange": exchange})
-    return list(rows.scalars())
+def years_of_sessions(connection: Connection, exchange: str) -> set[int]:
+    """Return the years of which the table has all sessions of an exchange: those with one in January and in December."""
+    rows = connection.execute(
+        text("""
+            SELECT extract(year FROM session)::integer FROM sessions WHERE exchange = :exchange GROUP BY 1
+            HAVING extract(month FROM min(session)) = 1 AND extract(month FROM max(session)) = 12
+        """),
+        {"exchange": exchange},
+    )
+    return set(rows.scalars())
 
 
 def splits(connection: Connection) -> pd.DataFrame:

@@ -40,6 +40,7 @@ def reconcile(
     minutes: Mapping[Side, pd.DataFrame] | None = None,
     threshold: float = 1e-6,
     volume_threshold: float = 1e-6,
+    bars_shown: int | None = BARS_SHOWN,
 ) -> Reconciliation:
     """Compare two providers' bars of one symbol and explain how they differ.
 
@@ -57,6 +58,7 @@ def reconcile(
             high, low, close, volume. Without them nothing is said of session scope and missing minutes.
         threshold: the relative difference above which a price counts as different; 0 or more.
         volume_threshold: likewise for volume.
+        bars_shown: how many of the unexplained bars the report has at most; None for all.
 
     Raises:
         ConfigError: a threshold is not a number from 0 to below 1.
@@ -91,7 +93,7 @@ def reconcile(
         before=summary(pair, model_of(pair, [])),
         after=summary(pair, model),
         explanations=explanations(pair, found),
-        unexplained=_unexplained(pair, model),
+        unexplained=_unexplained(pair, model, bars_shown),
         unexplained_bars=int(np.count_nonzero(apart)),
     )
 
@@ -173,11 +175,11 @@ def _outside(side: Provided, time: npt.NDArray[np.datetime64], sessions: pd.Data
     return int(np.count_nonzero(~inside))
 
 
-def _unexplained(pair: Pair, model: Model) -> tuple[UnexplainedBar, ...]:
+def _unexplained(pair: Pair, model: Model, at_most: int | None) -> tuple[UnexplainedBar, ...]:
     """Return the first bars that stay above a threshold."""
     apart, over = residuals(pair, model), above(pair, model)
     shown = []
-    for at in np.flatnonzero(over.any(axis=0))[:BARS_SHOWN].tolist():
+    for at in np.flatnonzero(over.any(axis=0))[:at_most].tolist():
         left, right, residual = (
             dict(zip(pair.fields, values[:, at].tolist(), strict=True)) for values in (pair.left, pair.right, apart)
         )
