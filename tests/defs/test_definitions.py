@@ -74,6 +74,18 @@ def test_the_schedules_run_the_databases_upkeep_from_the_start() -> None:
     assert {schedule.default_status for schedule in schedules.values()} == {dg.DefaultScheduleStatus.RUNNING}
 
 
+def test_the_sensors_start_what_was_asked_for_from_the_start() -> None:
+    sensors = {sensor.name: sensor for sensor in defs.get_repository_def().sensor_defs}
+    assert {name: sensor.job_name for name, sensor in sensors.items()} == {"due_requests": "daily_history"}
+    assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
+    assert {sensor.minimum_interval_seconds for sensor in sensors.values()} == {30}
+
+
+def test_what_asks_a_provider_stands_in_its_pool() -> None:
+    pools = {node.name: node.pool for node in defs.resolve_job_def("daily_history").graph.node_defs if node.pools}
+    assert pools == {"raw_daily_bars": "provider_sample"}
+
+
 def test_definitions_load_without_secrets_network_or_database(tmp_path: Path) -> None:
     script = """
 import socket

@@ -167,9 +167,9 @@ def every_route() -> list[Wanted]:
         Wanted([window for first in pd.date_range("2022-10-03", "2022-12-20", freq="14D")
                 for window in days(SYMBOLS, str(first.date()), str(first.date() + timedelta(days=9)))]),
         # On a small plan: file by file.
-        Wanted(days(SYMBOLS, "2023-06-01", "2023-06-30"), has_small_plan=True),
-        # The last sessions by symbol.
-        Wanted(days(SYMBOLS[:12], "2023-05-01", "2023-06-30")),
+        Wanted(days(SYMBOLS, "2023-06-01", "2023-06-26"), has_small_plan=True),
+        # The last sessions of a few at a time: by symbol.
+        *(Wanted(days(SYMBOLS[place : place + 8], "2023-06-27", "2023-06-30")) for place in range(0, 40, 8)),
         # Minutes of a few symbols by symbol, of many by file, and old ones from Alpha Vantage.
         *(Wanted(days(SYMBOLS[place : place + 8], "2023-06-28", "2023-06-30"), minute) for place in range(0, 40, 8)),
         Wanted([window for first in pd.date_range("2023-03-01", "2023-04-20", freq="3D")

@@ -9,7 +9,8 @@ from tickstock_assets.cli.app import app
 from tickstock_assets.domain.errors import TickstockError
 
 # Importing a module registers its verbs.
-from tickstock_assets.cli import backup, bars, db, demo, export, health, load, quarantine, roles, seed, simulate, tiers, ui  # noqa: F401  isort:skip
+from tickstock_assets.cli import backup, bars, db, demo, doctor, export, health, load, quarantine  # noqa: F401  isort:skip
+from tickstock_assets.cli import reconcile, roles, seed, simulate, tiers, ui  # noqa: F401  isort:skip
 
 EXIT_USER_ERROR = 2
 

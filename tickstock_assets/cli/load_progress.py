@@ -1,7 +1,7 @@
 """What a load shows while it works, and what it sums up in the end."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -25,13 +25,13 @@ PROBLEMS_SHOWN = 10
 
 @dataclass
 class Tally:
-    """Of one symbol: windows asked for and landed, their rows, the calls that took, what was stored and rejected."""
+    """Of one symbol: windows asked for and landed, their rows, the calls that took, which rows were valid or not."""
 
     symbol: str
     windows: int = 0
     landed: int = 0
     rows: int = 0
-    stored: int = 0
+    valid: int = 0
     rejected: int = 0
     gaps: int = 0
     calls: int = 0
@@ -46,6 +46,7 @@ class LoadProgress(Observer):
         self._tallies = {symbol: Tally(symbol) for symbol in order.symbols}
         self._market = Tally("whole market")
         self._touched: list[Window] = []
+        self._counts = MergeCounts()
         self._recent: list[str] = []
         self._doing = "Looking for what is missing"
         self._planned: Plan | None = None
@@ -97,14 +98,16 @@ class LoadProgress(Observer):
         """Say how long nothing will come."""
         self._doing = f"{provider.name}: budget used up, continues at {at:%Y-%m-%d %H:%M} UTC"
 
-    def stored(self, windows: Sequence[Window], counts: MergeCounts, rejected: int) -> None:
-        """Count what is in the tables; shared out over the symbols where a batch has several."""
+    def stored(
+        self, windows: Sequence[Window], counts: MergeCounts, valid: Mapping[str, int], rejected: Mapping[str, int]
+    ) -> None:
+        """Count what is in the tables and in quarantine."""
         self._touched += windows
-        symbols = sorted({window.symbol for window in windows})
-        for place, symbol in enumerate(symbols):
-            tally = self._tallies[symbol]
-            tally.stored += counts.written // len(symbols) + (place < counts.written % len(symbols))
-            tally.rejected += rejected // len(symbols) + (place < rejected % len(symbols))
+        self._counts += counts
+        for symbol, n_rows in valid.items():
+            self._tallies[symbol].valid += n_rows
+        for symbol, n_rows in rejected.items():
+            self._tallies[symbol].rejected += n_rows
 
     def sleep(self, seconds: float) -> None:
         """Wait, in short naps, so that Ctrl-C is heard."""
@@ -133,6 +136,7 @@ class LoadProgress(Observer):
             "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "interrupted": interrupted,
             "continues_at": outcome.continues_at,
+            **asdict(self._counts),
             "symbols": [asdict(tally) for tally in tallies],
             "fallbacks": [
                 {"window": str(window), "served_by": name}
@@ -157,11 +161,12 @@ class LoadProgress(Observer):
                 f"[yellow]{len(summary['fallbacks']):,} windows were served by {', '.join(names)} instead.[/]"
             )
         totals = {
-            name: sum(row[name] for row in summary["symbols"]) for name in ("rows", "stored", "rejected", "calls")
+            name: sum(row[name] for row in summary["symbols"]) for name in ("rows", "rejected", "calls")
         }
         console.print(
             f"{totals['rows']:,} rows landed with {totals['calls']:,} calls in {summary['seconds']:,} s: "
-            f"{totals['stored']:,} written, {totals['rejected']:,} quarantined."
+            f"{summary['inserted']:,} inserted, {summary['corrected']:,} corrected, {summary['unchanged']:,} unchanged, "
+            f"{totals['rejected']:,} quarantined."
         )
         if summary["interrupted"]:
             console.print("[yellow]Stopped. What is landed stays; the same command goes on from there.[/]")
@@ -189,10 +194,10 @@ class LoadProgress(Observer):
 
     def _table(self, tallies: Sequence[Tally], *, everything: bool = False) -> Table:
         table = Table("symbol")
-        for name in ("windows", "rows", "written", "rejected", *(["gaps"] if everything else []), "failed", "calls"):
+        for name in ("windows", "rows", "valid", "rejected", *(["gaps"] if everything else []), "failed", "calls"):
             table.add_column(name, justify="right")
         for tally in tallies:
-            numbers = [tally.rows, tally.stored, tally.rejected, *([tally.gaps] if everything else [])]
+            numbers = [tally.rows, tally.valid, tally.rejected, *([tally.gaps] if everything else [])]
             table.add_row(
                 tally.symbol,
                 f"{tally.landed:,}/{tally.windows:,}",

@@ -75,6 +75,12 @@ class Outcome:
     gaps: dict[str, list[date]] = field(default_factory=dict)
     continues_at: datetime | None = None
 
+    def note(self, problem: str, error: ProviderError) -> None:
+        """Note what failed, and when it goes on where only a budget held it up."""
+        self.problems.append(problem)
+        if isinstance(error, QuotaExhaustedError):
+            self.continues_at = error.until
+
 
 @dataclass(frozen=True)
 class Loader:
@@ -97,11 +103,7 @@ class Loader:
     sleep: Callable[[float], None] | None = None
 
     def load(self, order: Order) -> Outcome:
-        """Do it, as far as it can be done; what fails is in the outcome.
-
-        Raises:
-            ProviderError: nobody can say what the symbols are.
-        """
+        """Do it, as far as it can be done; what fails is in the outcome."""
         outcome = Outcome()
         symbols = self.know(order.symbols, outcome)
         if not symbols:
@@ -135,7 +137,11 @@ class Loader:
         new = [symbol for symbol in symbols if symbol not in known]
         # A few at a time: each group is kept, whatever happens to the next.
         for group in batched(new, SYMBOLS_AT_A_TIME):
-            provider, listed = first_to_answer(self.lineup, lambda one, group=group: one.symbols(group))  # type: ignore[misc]
+            try:
+                provider, listed = self._asked(lambda one, group=group: one.symbols(group))  # type: ignore[misc]
+            except ProviderError as error:
+                outcome.note(f"{', '.join(group)}: {error}", error)
+                continue
             valid = in_transaction(self.engine, partial(store_symbols, provider=provider, listed=listed), self.run)
             known |= valid
             unknown = [symbol for symbol in group if symbol not in valid]
@@ -161,11 +167,26 @@ class Loader:
             outcome.landings.append(landing)
             recheck = []
             if landing.continues_at is None or not landing.failed or self.sleep is None:
-                outcome.continues_at = landing.continues_at if landing.failed else None
+                outcome.continues_at = landing.continues_at if landing.failed else outcome.continues_at
                 outcome.problems += [f"{window}: {reason}" for window, reason in landing.failed.items()]
                 return
             storing.store()
-            self.sleep(max(0.0, (landing.continues_at - datetime.now(UTC)).total_seconds()))
+            self._sleep_until(landing.continues_at)
+
+    def _asked[T](self, ask: Callable[[Provider], T]) -> tuple[Provider, T]:
+        """Return the first answer, after an exhausted budget where it is to be waited for."""
+        while True:
+            try:
+                return first_to_answer(self.lineup, ask)
+            except QuotaExhaustedError as error:
+                if self.sleep is None:
+                    raise
+                self.observer.continues(self.lineup.first, error.until)
+                self._sleep_until(error.until)
+
+    def _sleep_until(self, moment: datetime) -> None:
+        if self.sleep is not None:
+            self.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
 
     def _load_actions(self, symbols: Sequence[str], outcome: Outcome) -> None:
         due = actions_due(self.engine, self.lineup, symbols)
@@ -174,17 +195,13 @@ class Loader:
         )
         try:
             for group in batched(due, 5 if has_day_budget else 100):
-                provider, (splits, dividends) = first_to_answer(
-                    self.lineup,
-                    lambda one, group=group: (one.splits(group), one.dividends(group)),  # type: ignore[misc]
+                provider, (splits, dividends) = self._asked(
+                    lambda one, group=group: (one.splits(group), one.dividends(group))  # type: ignore[misc]
                 )
                 storing = partial(store_actions, provider=provider, splits=splits, dividends=dividends, wanted=group)
                 in_transaction(self.engine, storing, self.run)
-        except QuotaExhaustedError as error:
-            outcome.continues_at = error.until
-            outcome.problems.append(f"splits and dividends: {error}")
         except ProviderError as error:
-            outcome.problems.append(f"splits and dividends: {error}")
+            outcome.note(f"splits and dividends: {error}", error)
 
 
 class _StoreAsItComes(Observer):

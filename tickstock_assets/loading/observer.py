@@ -1,6 +1,6 @@
 """What a load tells while it works; whoever shows it overrides what he shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,10 @@ class Observer:
     def continues(self, provider: Provider, at: datetime) -> None:
         """A provider's budget is used up until a moment."""
 
-    def stored(self, windows: Sequence[Window], counts: MergeCounts, rejected: int) -> None:
-        """The rows of these windows are in their table, and so many others in quarantine."""
+    def stored(
+        self, windows: Sequence[Window], counts: MergeCounts, valid: Mapping[str, int], rejected: Mapping[str, int]
+    ) -> None:
+        """The rows of these windows are in their table, so many of each symbol, and so many others in quarantine."""
 
 
 class Tee(Observer):
@@ -57,7 +59,9 @@ class Tee(Observer):
         for other in self._others:
             other.continues(provider, at)
 
-    def stored(self, windows: Sequence[Window], counts: MergeCounts, rejected: int) -> None:
+    def stored(
+        self, windows: Sequence[Window], counts: MergeCounts, valid: Mapping[str, int], rejected: Mapping[str, int]
+    ) -> None:
         """Pass it on."""
         for other in self._others:
-            other.stored(windows, counts, rejected)
+            other.stored(windows, counts, valid, rejected)

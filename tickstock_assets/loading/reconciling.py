@@ -108,7 +108,7 @@ def compare(
         if not days:
             return
         recorded = Recorded.of(connection, min(one.start for one in days), max(one.end for one in days))
-    sides = [_valid_bars(engine, folder, provider, dataset, days, recorded) for provider in pair]
+    sides = [_valid_bars(engine, folder, provider, dataset, days, recorded=recorded) for provider in pair]
     left, right = ({str(symbol): rows for symbol, rows in side.groupby("symbol")} for side in sides)
     for symbol in sorted(left.keys() & right.keys()):
         told = partial(
@@ -247,7 +247,7 @@ def _symbols_of_both(connection: Connection, pair: Pair, dataset: Dataset) -> se
 
 
 def _valid_bars(
-    engine: Engine, folder: Path, provider: Provider, dataset: Dataset, days: Sequence[Window], recorded: Recorded
+    engine: Engine, folder: Path, provider: Provider, dataset: Dataset, days: Sequence[Window], *, recorded: Recorded
 ) -> pd.DataFrame:
     contract = CONTRACTS[dataset](recorded.sessions["session"], delivered=True)
     valid = [no_bars(dataset)]
@@ -277,6 +277,6 @@ def _minutes(engine: Engine, folder: Path, pair: Pair, days: Sequence[Window], r
         if sources == {provider.name}:
             found[side] = stored
         elif windows:
-            rows = _valid_bars(engine, folder, provider, dataset, windows, recorded)
+            rows = _valid_bars(engine, folder, provider, dataset, windows, recorded=recorded)
             found |= {side: rows} if len(rows) else {}
     return found

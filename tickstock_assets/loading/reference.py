@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import pandas as pd
 from sqlalchemy import Connection, Engine
 
-from tickstock_assets.domain.errors import NotEntitledError, ProviderError, TransientProviderError, UnknownSymbolError
+from tickstock_assets.domain.errors import NotEntitledError, ProviderError, QuotaExhaustedError, TransientProviderError
 from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.schemas import DIVIDENDS, SPLITS, SYMBOLS
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
@@ -48,7 +48,7 @@ def _set_aside_bars(connection: Connection, provider: Provider, symbol: str) -> 
         sessions = trading_sessions(DEFAULT_EXCHANGE, window.start, window.end)["session"]
         delivery = Delivery([], datetime.now(UTC), frame, [payload])
         _, rejected = keep_valid_bars(connection, provider, Dataset.DAILY_BARS, delivery, sessions)
-        n_rejected += rejected
+        n_rejected += rejected.total()
     return n_rejected
 
 
@@ -56,23 +56,23 @@ def first_to_answer[T](lineup: Lineup, ask: Callable[[Provider], T]) -> tuple[Pr
     """Return the first answer, and who gave it; who does not answer or is not entitled to is left out.
 
     Raises:
+        QuotaExhaustedError: a budget is used up, and nobody else is to be asked or answers.
         ProviderError: nobody answers, or one refuses for good.
     """
-    refused: list[str] = []
+    refused: list[ProviderError] = []
     for provider in lineup:
         try:
             return provider, ask(provider)
+        except QuotaExhaustedError as error:
+            if not lineup.next_on_quota:
+                raise
+            refused.append(error)
         except (TransientProviderError, NotEntitledError) as error:
-            refused.append(str(error))
-    raise ProviderError("; ".join(refused))
-
-
-def refuse_unknown(wanted: Sequence[str], known: pd.DataFrame, provider: Provider) -> None:
-    """Raise UnknownSymbolError where a symbol was asked for that the provider does not have."""
-    if unknown := sorted(set(wanted) - set(known["symbol"])):
-        raise UnknownSymbolError(
-            f"{', '.join(unknown)}: expected symbols that {provider.name} has, found none of that name; correct them"
-        )
+            refused.append(error)
+    exhausted = [error for error in refused if isinstance(error, QuotaExhaustedError)]
+    if exhausted:
+        raise min(exhausted, key=lambda error: error.until)
+    raise ProviderError("; ".join(str(error) for error in refused))
 
 
 def store_symbols(connection: Connection, provider: Provider, listed: pd.DataFrame) -> set[str]:

@@ -1,5 +1,6 @@
 """From landed payloads to tables: parse, judge, merge; a batch is one transaction."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,7 +70,7 @@ def store(
 
             def bring(
                 connection: Connection, provider: Provider = provider, delivery: Delivery = delivery
-            ) -> tuple[MergeCounts, int, pd.DataFrame]:
+            ) -> tuple[MergeCounts, Counter[str], pd.DataFrame]:
                 valid, rejected = keep_valid_bars(
                     connection, provider, dataset, delivery, _sessions(connection, delivery)
                 )
@@ -83,11 +84,12 @@ def store(
 
             counts, rejected, partitions = in_transaction(engine, bring, run)
             result.rows_in += len(delivery.frame)
-            result.rejected += rejected
+            result.rejected += rejected.total()
             result.counts += counts
             result.partitions.append(partitions)
             if observer is not None:
-                observer.stored(delivery.windows, counts, rejected)
+                valid = {str(symbol): int(rows) for symbol, rows in partitions.groupby("symbol")["rows"].sum().items()}
+                observer.stored(delivery.windows, counts, valid, rejected)
     return result
 
 

@@ -1,5 +1,6 @@
 """What keeps the contract goes on; what breaks it is set aside with rule and reason."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import pandas as pd
@@ -23,8 +24,8 @@ CONTRACTS: Mapping[Dataset, Callable[..., DataFrameSchema]] = {
 
 def keep_valid_bars(
     connection: Connection, provider: Provider, dataset: Dataset, delivery: Delivery, sessions: pd.Series
-) -> tuple[pd.DataFrame, int]:
-    """Return the bars that can be stored, as columns of their table, and how many rows were set aside.
+) -> tuple[pd.DataFrame, Counter[str]]:
+    """Return the bars that can be stored, as columns of their table, and how many rows of each symbol were set aside.
 
     What was set aside of these days before and is not in this delivery counts no more: the provider has corrected it.
     `sessions` are the exchange's (datetime64, midnight without a zone).
@@ -41,7 +42,7 @@ def keep_valid_bars(
     valid = frame.drop(index=kept_out).drop(columns="asked_for")
     if dataset is Dataset.MINUTE_BARS:
         valid = valid.drop(columns="date")
-    return valid.assign(source=provider.name), len(kept_out)
+    return valid.assign(source=provider.name), Counter(frame.loc[kept_out, "asked_for"])
 
 
 def keep_valid(

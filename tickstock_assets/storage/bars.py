@@ -137,9 +137,17 @@ def symbols(connection: Connection) -> pd.DataFrame:
 
 
 def tickers_since(connection: Connection) -> dict[str, pd.Timestamp]:
-    """Return the first day on which a ticker stood for its present instrument, where another had it before."""
-    rows = connection.execute(text("SELECT symbol, ticker_since FROM symbols WHERE ticker_since IS NOT NULL"))
-    return {row.symbol: pd.Timestamp(row.ticker_since) for row in rows}
+    """Return the first day on which a ticker stood for its present instrument: what was traded before is another's.
+
+    An instrument that was listed later than the ticker's first bars took it over from somebody who had gone.
+    """
+    rows = connection.execute(
+        text("""
+            SELECT symbol, greatest(list_date, ticker_since) AS since FROM symbols
+            WHERE list_date IS NOT NULL OR ticker_since IS NOT NULL
+        """)
+    )
+    return {row.symbol: pd.Timestamp(row.since) for row in rows}
 
 
 def sessions(connection: Connection, exchange: str, start: date, end: date) -> pd.DataFrame:
