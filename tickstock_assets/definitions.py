@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from tickstock_assets.defs.assets import backtests, bars, features, operations, patterns, raw, reference
+from tickstock_assets.defs.assets import backtests, bars, features, operations, patterns, raw, reconciliation, reference
 from tickstock_assets.defs.checks import CHECKS
 from tickstock_assets.defs.io_managers import TableIOManager
 from tickstock_assets.defs.jobs import JOBS, RETENTION
@@ -13,7 +13,7 @@ from tickstock_assets.defs.sensors import SENSORS
 database = Database()
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([operations, reference, raw, bars, features, patterns, backtests]),
+    assets=dg.load_assets_from_modules([operations, reference, raw, bars, features, patterns, backtests, reconciliation]),
     asset_checks=CHECKS,
     jobs=[*JOBS, RETENTION],
     schedules=SCHEDULES,

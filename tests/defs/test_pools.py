@@ -85,4 +85,5 @@ def test_the_daemon_runs_what_is_due_one_run_after_the_other(
         assert found.attempts == 1
         assert connection.exec_driver_sql("SELECT count(DISTINCT symbol) FROM ohlcv_daily").scalar_one() == 2
     assert KEY not in log.read_text()
-    wait_until(lambda: not other_holders(home) - {process.pid})
+    assert "Warning" not in log.read_text()
+    wait_until(lambda: not other_holders(home))

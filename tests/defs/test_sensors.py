@@ -2,6 +2,7 @@
 
 import dagster as dg
 import pytest
+from dagster._core.instance.config import PoolGranularity
 from dagster._core.storage.tags import RUN_KEY_TAG, WILL_RETRY_TAG
 
 from tests.defs.conftest import OpenProject
@@ -205,6 +206,18 @@ def test_a_run_that_a_person_cancelled_cancels_its_request(open_project: OpenPro
     assert find(project, request).status == "cancelled"
 
 
+def test_a_run_done_again_after_its_request_was_closed_becomes_a_request_of_its_own(open_project: OpenProject) -> None:
+    project = open_project(companies=2, calls_per_day=1)
+    request = enter(project)
+    (wanted,) = tick(project)
+    with project.engine.begin() as connection:
+        backfill_requests.cancel(connection, request, "not wanted any more")
+    with pytest.raises(TickstockError, match="continues at"):
+        project.run(tags_of(wanted))
+    ((other,),) = project.rows("SELECT id::text FROM backfill_requests WHERE status = 'requested'")
+    assert other != request
+
+
 def test_a_crashed_run_that_dagster_starts_again_is_waited_for(open_project: OpenProject) -> None:
     project = open_project(companies=1, calls_per_day=25)
     request = enter(project)
@@ -226,6 +239,18 @@ def test_the_pool_has_its_limit_from_the_first_tick_and_a_persons_limit_stays(op
     storage.set_concurrency_slots(POOL, 3)
     tick(project)
     assert {pool.name: pool.limit for pool in storage.get_pool_limits()} == {POOL: 3}
+
+
+def test_a_run_in_this_process_is_not_held_up_by_a_full_pool(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=25)
+    tick(project)
+    # Else the run below would wait for ever.
+    granularity = project.instance.get_concurrency_config().pool_config.pool_granularity
+    assert granularity is PoolGranularity.RUN
+    taken = project.instance.event_log_storage.claim_concurrency_slot(POOL, "another run", "raw_daily_bars")
+    assert taken.is_claimed
+    project.run(rectangle_tags(["S0001"], ["S0001"], 2011, 2012))
+    assert project.asked_for() == ["S0001"]
 
 
 def test_symbols_are_grouped_as_they_stand_in_dagsters_list() -> None:

@@ -82,6 +82,7 @@ class Expected:
             for call in simulator.record.calls
             if call.status == 200 and not FAILED & set(call.faults)
         )
+        self._impossible: dict[tuple[Identity, Key], set[str]] = {}
         self._wrong = self._wrong_rows()
 
     def rows(self, dataset: str) -> dict[Key, dict[str, float]]:
@@ -118,10 +119,14 @@ class Expected:
         rules: dict[tuple[str, Key], set[str]] = defaultdict(set)
         for key, faults in self._wrong.items():
             for landed in self._answering(key):
-                named = {RULES[fault] for identity, fault in faults if identity == landed.identity and fault in RULES}
-                former = {RULES[fault] for _, fault in faults if fault is Fault.REUSED_TICKER}
-                if named | former:
-                    rules[landed.source, key] |= named | former
+                # That a row is a former company's is told of its first answer only.
+                named = {
+                    RULES[fault]
+                    for identity, fault in faults
+                    if fault in RULES and (identity == landed.identity or fault is Fault.REUSED_TICKER)
+                }
+                if named:
+                    rules[landed.source, key] |= named | self._impossible.get((landed.identity, key), set())
         return {
             (key[0], source, key[1], _day(key), min(names, key=PRECEDENCE.index))
             for (source, key), names in rules.items()
@@ -149,7 +154,10 @@ class Expected:
                 dataset = DAILY if row.timeframe == "1d" else MINUTES
                 whose = (row.sent or row.true or {})["symbol"]
                 identity = (str(row.vendor), row.route, symbol, row.window)
-                wrong[dataset, whose, row.start_ms].add((identity, row.fault))
+                key = (dataset, whose, row.start_ms)
+                wrong[key].add((identity, row.fault))
+                # The bar of a holiday may repeat one that is impossible besides.
+                self._impossible[identity, key] = _impossible(row.sent)
         return wrong
 
     def _answering(self, key: Key) -> list[Landed]:
@@ -189,6 +197,13 @@ def is_equal(found: Any, true: dict[str, float]) -> bool:
         return found.vwap is None and found.trades_count is None
     # Files have no volume-weighted price.
     return found.trades_count == true["trades_count"] and (found.vwap is None or float(found.vwap) == true["vwap"])
+
+
+def _impossible(row: dict[str, Any] | None) -> set[str]:
+    if row is None:
+        return set()
+    found = {"non_positive_price"} if min(row[name] for name in VALUES[:4]) <= 0 else set()
+    return found | ({"high_below_low"} if row["high"] < row["low"] else set())
 
 
 def _landed(engine: Engine) -> list[Landed]:

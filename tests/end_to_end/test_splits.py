@@ -25,6 +25,7 @@ from tickstock_assets.domain.features import compute_features
 from tickstock_assets.domain.patterns.registry import detect
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.providers.base import Dataset, Request
 from tickstock_assets.providers.sample import SampleProvider
 
 SPLIT_SYMBOLS = ("AAPL", "MSFT")
@@ -51,8 +52,9 @@ def compute(file: Path, splits: pd.DataFrame | None = None) -> Outcome:
     provider = SampleProvider(file)
     splits = provider.splits() if splits is None else splits
     horizon = provider.horizon()
-    payloads = [provider.fetch_daily_bars(Window(symbol, date(2000, 1, 1), horizon)) for symbol in SPLIT_SYMBOLS]
-    bars = pd.concat([provider.parse_daily_bars(payload) for payload in payloads], ignore_index=True)
+    asked = [Request(Dataset.DAILY_BARS, Window(symbol, date(2000, 1, 1), horizon)) for symbol in SPLIT_SYMBOLS]
+    parsed = [provider.parse(request.dataset, provider.fetch(request)) for request in asked]
+    bars = pd.concat(parsed, ignore_index=True)
     schedule = trading_sessions(DEFAULT_EXCHANGE, provider.history_start, horizon)
     times = schedule.rename(columns={"session": "date", "open": "timestamp", "close": "session_close"})
     stamped = bars.merge(times[["date", "timestamp", "session_close"]], on="date", validate="many_to_one")

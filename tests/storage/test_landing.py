@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tickstock_assets.domain.errors import LandingError
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window
 from tickstock_assets.storage import landing, ledger
-from tickstock_assets.storage.ledger import Source
+from tickstock_assets.storage.ledger import Fetched, Source
 
 WINDOW = Window("AAPL", date(2024, 1, 1), date(2024, 12, 31))
 PAYLOAD = pa.table({"Date": ["2024-01-02", ""], "Close": ["185.64", "not a number"]})
@@ -69,8 +69,10 @@ def test_the_ledger_gives_back_what_is_landed_at_this_version_only(database: Eng
     file = landing.land(tmp_path, "sample", "daily_bars", WINDOW, PAYLOAD)
     with database.begin() as connection:
         connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL')"))
-        ledger.record_landed(connection, Source("sample", "daily_bars", "v1"), WINDOW, file, NOW)
-        assert ledger.landed(connection, Source("sample", "daily_bars", "v1"), ["AAPL"]) == [ledger.Entry(WINDOW, file)]
+        ledger.record_landed(connection, Source("sample", "daily_bars", "v1"), WINDOW, file, Fetched(NOW))
+        (entry,) = ledger.landed(connection, Source("sample", "daily_bars", "v1"), ["AAPL"])
+        assert (entry.window, entry.file, entry.route, entry.etag) == (WINDOW, file, "by_symbol", None)
+        assert NOW < entry.landed_at <= datetime.now(UTC)
         assert ledger.landed(connection, Source("sample", "daily_bars", "v2"), ["AAPL"]) == []
         assert ledger.landed(connection, Source("sample", "daily_bars", "v1"), ["MSFT"]) == []
 
@@ -79,9 +81,34 @@ def test_a_window_that_failed_keeps_its_reason_and_counts_its_attempts(database:
     source = Source("sample", "daily_bars", "v1")
     with database.begin() as connection:
         connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL')"))
-        ledger.record_failed(connection, source, WINDOW, "rate limit", NOW)
+        ledger.record_failed(connection, source, WINDOW, "rate limit", Fetched(NOW))
         assert ledger.landed(connection, source, ["AAPL"]) == []
         file = landing.land(tmp_path, "sample", "daily_bars", WINDOW, PAYLOAD)
-        ledger.record_landed(connection, source, WINDOW, file, NOW)
+        ledger.record_landed(connection, source, WINDOW, file, Fetched(NOW))
         rows = connection.execute(text("SELECT status, attempts, error, rows FROM load_ledger")).all()
     assert rows == [("landed", 2, None, 2)]
+
+
+def test_an_answer_for_the_whole_market_is_found_for_every_symbol(database: Engine, tmp_path: Path) -> None:
+    source, day = Source("polygon", "daily_bars", "1"), Window(WHOLE_MARKET, date(2024, 7, 5), date(2024, 7, 7))
+    file = landing.land(tmp_path, "polygon", "daily_bars", day, PAYLOAD)
+    assert (tmp_path / file.path).exists()
+    with database.begin() as connection:
+        ledger.record_landed(connection, source, day, file, Fetched(NOW, "flat_files", '"abc"', calls=3))
+        (entry,) = ledger.landed(connection, source, ["AAPL"])
+        assert connection.execute(text("SELECT symbol, calls FROM load_ledger")).all() == [(None, 3)]
+    assert (entry.window, entry.route, entry.etag) == (day, "flat_files", '"abc"')
+
+
+def test_what_is_stored_is_entered_once_and_again_only_for_what_was_landed_since(database: Engine) -> None:
+    source = Source("sample", "daily_bars", "v1")
+    year, july = WINDOW, Window("AAPL", date(2024, 7, 1), date(2024, 7, 31))
+    later = datetime(2024, 2, 1, tzinfo=UTC)
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL')"))
+        ledger.mark_stored(connection, source, [year], NOW)
+        ledger.mark_stored(connection, source, [july], NOW)
+        assert ledger.stored(connection, source, ["AAPL"]) == [(year, NOW)]
+        ledger.mark_stored(connection, source, [july], later)
+        assert set(ledger.stored(connection, source, ["AAPL"])) == {(year, NOW), (july, later)}
+        assert ledger.stored(connection, Source("sample", "daily_bars", "v2"), ["AAPL"]) == []

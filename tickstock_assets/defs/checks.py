@@ -10,7 +10,7 @@ import pandas as pd
 from pandera.pandas import DataFrameSchema
 from sqlalchemy import Connection, text
 
-from tickstock_assets.defs.assets import backtests, bars, features, operations, patterns, raw, reference
+from tickstock_assets.defs.assets import backtests, bars, features, operations, patterns, raw, reconciliation, reference
 from tickstock_assets.defs.assets.backtests import last_backtest
 from tickstock_assets.defs.partitions import windows_of_run
 from tickstock_assets.defs.plots import rows_as_table
@@ -18,11 +18,14 @@ from tickstock_assets.defs.resources import Database, MarketData, engine, lineup
 from tickstock_assets.domain import schemas
 from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
+from tickstock_assets.domain.source_stretches import served_by_others
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.reconciling import RULES
 from tickstock_assets.loading.verifying import verify_landed
 from tickstock_assets.providers.base import Dataset
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import bars as stored
+from tickstock_assets.storage import quality_findings
 
 Windows = Sequence[Window] | None
 ROI_STEP = 1e-6
@@ -104,6 +107,43 @@ def ohlcv_daily_complete(database: Database) -> dg.AssetCheckResult:
         passed=missing.empty,
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"sessions_missing": len(missing), "first_missing_sessions": rows_as_table(missing)},
+    )
+
+
+@dg.asset_check(asset=bars.ohlcv_daily)
+def ohlcv_daily_source(context: dg.AssetCheckExecutionContext, database: Database) -> dg.AssetCheckResult:
+    """Every bar is from the provider that is asked first; those that another stood in for are shown, by source."""
+    with database.begin() as connection:
+        rows = stored.daily_bars(connection, _windows(context))
+    first = lineup().first.name
+    others = served_by_others(rows, first)
+    by_source = {str(name): int(count) for name, count in rows["source"].value_counts().items()}
+    return dg.AssetCheckResult(
+        passed=others.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{int(others['bars'].sum()):,} of {len(rows):,} bars are from another source than {first}",
+        metadata={
+            "first_provider": first,
+            "rows_by_source": dg.MetadataValue.json(by_source),
+            "windows_of_others": len(others),
+            "first_windows_of_others": rows_as_table(others),
+        },
+    )
+
+
+@dg.asset_check(asset=reconciliation.provider_reconciliation)
+def providers_agree(database: Database) -> dg.AssetCheckResult:
+    """No bar differs between two providers without an explanation, as far as they have been compared."""
+    with database.begin() as connection:
+        apart = quality_findings.still_open(connection, RULES)
+    return dg.AssetCheckResult(
+        passed=apart.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "findings_open": len(apart),
+            "findings_by_symbol": dg.MetadataValue.json(apart["symbol"].value_counts().to_dict()),
+            "first_findings": rows_as_table(apart[["symbol", "timestamp", "rule", "reason"]]),
+        },
     )
 
 
@@ -193,6 +233,7 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = [
     ),
     ohlcv_daily_quarantine,
     ohlcv_daily_complete,
+    ohlcv_daily_source,
     contract_check(
         features.bar_features,
         lambda connection, context: stored.bar_features(connection, "1d", _windows(context)),
@@ -212,4 +253,5 @@ CHECKS: Sequence[dg.AssetChecksDefinition] = [
     ),
     backtest_metrics_add_up,
     database_features_on,
+    providers_agree,
 ]

@@ -22,7 +22,7 @@ def require_all_landed(
 
     Where a budget is used up, the run's symbols and years become a backfill request for the moment when it lasts again, all
     of them: what is landed is not fetched again, and it has yet to go on from here. A run that a request started leaves
-    that to the request.
+    that to the request as long as it is open.
 
     Raises:
         dg.Failure: something did not come; it is not retried before something has changed.
@@ -61,20 +61,22 @@ def finished_partitions(partition_keys: Sequence[str], landing: Landing) -> list
 
 def _to_go_on(context: dg.AssetExecutionContext, error: QuotaExhaustedError, database: Database) -> dict[str, Any]:
     """Return the metadata that says when it goes on, and as which request."""
-    request = context.run.tags.get(REQUEST_TAG)
-    if request is None:
-        windows = windows_of(context.partition_keys)
+    windows = windows_of(context.partition_keys)
+    started_by = context.run.tags.get(REQUEST_TAG)
 
-        def enter(connection: Connection) -> str:
-            return backfill_requests.enter(
-                connection,
-                [window.symbol for window in windows],
-                "1d",
-                min(window.start for window in windows),
-                max(window.end for window in windows),
-                reason=f"goes on where a budget ended run {context.run.run_id[:8]}",
-                not_before=error.until,
-            )
+    def request(connection: Connection) -> str:
+        found = backfill_requests.find(connection, started_by) if started_by else None
+        # Not so where a person does a run again whose request is closed.
+        if found and found.is_open:
+            return found.id
+        return backfill_requests.enter(
+            connection,
+            [window.symbol for window in windows],
+            "1d",
+            min(window.start for window in windows),
+            max(window.end for window in windows),
+            reason=f"goes on where a budget ended run {context.run.run_id[:8]}",
+            not_before=error.until,
+        )
 
-        request = database.in_transaction(enter)
-    return {CONTINUES_AT: dg.MetadataValue.timestamp(error.until), "request": request}
+    return {CONTINUES_AT: dg.MetadataValue.timestamp(error.until), "request": database.in_transaction(request)}

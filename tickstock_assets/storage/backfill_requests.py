@@ -98,6 +98,11 @@ class BackfillRequest:
     not_before: datetime | None
     error: str | None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still to be loaded."""
+        return self.status in {"requested", "running"}
+
 
 def enter(
     connection: Connection,

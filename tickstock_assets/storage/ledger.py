@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
-from tickstock_assets.domain.windows import WHOLE_MARKET, Window, merge_neighbours
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window, merge_neighbours, not_covered
 from tickstock_assets.storage import audit
 from tickstock_assets.storage.landing import LandedFile
 
@@ -110,7 +110,9 @@ def stored(connection: Connection, source: Source, symbols: Iterable[str]) -> li
 
 def mark_stored(connection: Connection, source: Source, windows: Iterable[Window], landed_by: datetime) -> None:
     """Enter that the rows of windows, as landed by a moment, are in their table; in the transaction that brings them there."""
-    windows = merge_neighbours(windows)
+    wanted = merge_neighbours(windows)
+    known = stored(connection, source, {window.symbol for window in wanted})
+    new = not_covered(wanted, [window for window, at in known if at >= landed_by])
     connection.execute(
         text("""
             INSERT INTO stored_windows (provider, dataset, source_version, symbol, window_start, window_end, stored_at)
@@ -124,9 +126,9 @@ def mark_stored(connection: Connection, source: Source, windows: Iterable[Window
         {
             **_parameters(source),
             "landed_by": landed_by,
-            "symbols": [window.symbol for window in windows],
-            "starts": [window.start for window in windows],
-            "ends": [window.end for window in windows],
+            "symbols": [window.symbol for window in new],
+            "starts": [window.start for window in new],
+            "ends": [window.end for window in new],
         },
     )
 
