@@ -96,6 +96,14 @@ def test_verification_names_a_window_that_is_not_landed_and_a_file_that_was_chan
     assert "expected sha256" in verify_landed(SAMPLE, loaded, tmp_path, [year("AAPL", 2005)])[0][0]
 
 
+def test_days_without_a_session_need_not_be_landed(loaded: Engine, tmp_path: Path) -> None:
+    # 2005 began on a Saturday; trading on Monday, the 3rd.
+    land_missing(SAMPLE, loaded, tmp_path, [Window("AAPL", date(2005, 1, 3), date(2005, 12, 31))])
+    assert verify_landed(SAMPLE, loaded, tmp_path, [year("AAPL", 2005)]) == ([], 1)
+    missing = Window("AAPL", date(2004, 12, 31), date(2005, 1, 2))
+    assert verify_landed(SAMPLE, loaded, tmp_path, [missing])[0] == [f"{missing}: not landed"]
+
+
 def test_the_synthetic_market_loads_without_dagster_and_a_second_time_changes_nothing(
     database: Engine, tmp_path: Path
 ) -> None:

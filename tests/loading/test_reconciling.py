@@ -17,8 +17,8 @@ from tickstock_assets.loading.fetching import land_missing
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.reconciling import (
     Comparison,
-    Recorded,
     Reconciled,
+    Recorded,
     _minutes,
     compare,
     reconcile_landed,

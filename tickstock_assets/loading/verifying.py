@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 
 from tickstock_assets.domain.errors import LandingError
 from tickstock_assets.domain.windows import Window, not_covered
+from tickstock_assets.loading.calendar import session_days
 from tickstock_assets.loading.coverage import up_to
 from tickstock_assets.loading.deliveries import served
 from tickstock_assets.loading.lineup import Lineup, source_of
@@ -23,7 +24,7 @@ def verify_landed(
 ) -> tuple[list[str], int]:
     """Return what is wrong with what is landed, and how many files were read.
 
-    Wrong are windows that are missing, and files that are not what was written.
+    Wrong are windows with sessions that are missing, and files that are not what was written.
     """
     with engine.begin() as connection:
         symbols = bars.symbols(connection)["symbol"].tolist() if windows is None else [w.symbol for w in windows]
@@ -32,7 +33,10 @@ def verify_landed(
         ]
     wanted = up_to(windows or [], lineup.horizon())
     have = [window for _, of_entry in served(entries, wanted) for window in of_entry]
-    problems = [f"{window}: not landed" for window in not_covered(wanted, have)]
+    with engine.begin() as connection:
+        # Days without a session are asked for with others or not at all.
+        missing = [one for one in not_covered(wanted, have) if session_days(connection, one.start, one.end)]
+    problems = [f"{window}: not landed" for window in missing]
     for entry in entries:
         try:
             payload = landing.read(folder, entry.file.path, entry.file.sha256)
