@@ -162,5 +162,6 @@ def test_a_wrong_key_is_said_without_the_key(simulator: Simulator, shared_folder
     wrong = "a-wrong-key-4711"
     result = reconcile(simulator, shared_folder, "S0002", *SPAN, TICKSTOCK_POLYGON_API_KEY=wrong)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("tickstock: polygon: ")
+    assert result.stderr.startswith("tickstock: S0002: polygon: ")
+    assert result.stderr.count("\n") == 1
     assert wrong not in result.stderr

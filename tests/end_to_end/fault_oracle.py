@@ -116,8 +116,10 @@ class Expected:
 
     def quarantine(self) -> set[tuple[str, str, str, date, str]]:
         """Return dataset, source, symbol, day and rule of the rows that must have been set aside."""
-        rules: dict[tuple[str, Key], set[str]] = defaultdict(set)
+        found = set()
         for key, faults in self._wrong.items():
+            if _day(key) not in self._days.get(key[:2], set()):
+                continue
             for landed in self._answering(key):
                 # That a row is a former company's is told of its first answer only.
                 named = {
@@ -126,12 +128,9 @@ class Expected:
                     if fault in RULES and (identity == landed.identity or fault is Fault.REUSED_TICKER)
                 }
                 if named:
-                    rules[landed.source, key] |= named | self._impossible.get((landed.identity, key), set())
-        return {
-            (key[0], source, key[1], _day(key), min(names, key=PRECEDENCE.index))
-            for (source, key), names in rules.items()
-            if _day(key) in self._days.get((key[0], key[1]), set())
-        }
+                    named |= self._impossible.get((landed.identity, key), set())
+                    found.add((key[0], landed.source, key[1], _day(key), min(named, key=PRECEDENCE.index)))
+        return found
 
     def _frame(self, dataset: str, symbol: str) -> pd.DataFrame:
         days = self._days[dataset, symbol]

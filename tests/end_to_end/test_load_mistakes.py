@@ -3,17 +3,17 @@
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from tests.conftest import tickstock
-from tests.end_to_end.commands import free_port
+from tests.end_to_end.commands import environment, free_port
 from tickstock_assets.simulator import Market, Plan, Simulator, Vendor
 from tickstock_assets.storage import embedded
 
@@ -44,18 +44,18 @@ def load(
     *arguments: str, home: Path, simulator: Simulator | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `tickstock load` with Polygon at the simulator, unless the variables say otherwise."""
-    url = simulator.url if simulator else ""
-    settings = {
-        "TICKSTOCK_POLYGON_API_KEY": KEY,
-        "TICKSTOCK_POLYGON_URL": url,
-        "TICKSTOCK_POLYGON_CALLS_PER_MINUTE": "0",
-        "TICKSTOCK_ALPHA_VANTAGE_URL": f"{url}/query",
-        "TICKSTOCK_ALPHA_VANTAGE_CALLS_PER_MINUTE": "0",
-        "TICKSTOCK_ALPHA_VANTAGE_CALLS_PER_DAY": "0",
-        "TICKSTOCK_ALPHA_VANTAGE_PREMIUM": "true",
-    }
-    chosen = {name: value for name, value in (settings | variables).items() if value}
-    result = tickstock("load", *arguments, "--no-record", home=home, **chosen)
+    settings = {}
+    if simulator:
+        settings = {
+            "TICKSTOCK_POLYGON_API_KEY": KEY,
+            "TICKSTOCK_POLYGON_URL": simulator.url,
+            "TICKSTOCK_POLYGON_CALLS_PER_MINUTE": "0",
+            "TICKSTOCK_ALPHA_VANTAGE_URL": f"{simulator.url}/query",
+            "TICKSTOCK_ALPHA_VANTAGE_CALLS_PER_MINUTE": "0",
+            "TICKSTOCK_ALPHA_VANTAGE_CALLS_PER_DAY": "0",
+            "TICKSTOCK_ALPHA_VANTAGE_PREMIUM": "true",
+        }
+    result = tickstock("load", *arguments, "--no-record", home=home, **settings | variables)
     assert "Traceback" not in result.stdout + result.stderr
     return result
 
@@ -69,6 +69,15 @@ def sentence(result: subprocess.CompletedProcess[str]) -> str:
     return lines[0].removeprefix("tickstock: ")
 
 
+def only_problem(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the one problem of a load that told in its summary, as JSON, what became of it."""
+    assert (result.returncode, result.stderr) == (2, "")
+    problems: list[str] = json.loads(result.stdout)["problems"]
+    assert len(problems) == 1, problems
+    assert "\n" not in problems[0]
+    return problems[0]
+
+
 def stored(home: Path) -> dict[str, int]:
     """Return how many daily bars of each symbol are stored."""
     with psycopg.connect(embedded.acquire(home).url("tickstock")) as connection:
@@ -78,20 +87,25 @@ def stored(home: Path) -> dict[str, int]:
 
 
 def test_a_wrong_key_is_one_sentence_that_names_its_variable(shared: Path, simulator: Simulator) -> None:
-    said = sentence(
-        load("--symbols", "S0001", *SPAN, home=shared, simulator=simulator, TICKSTOCK_POLYGON_API_KEY="a-wrong-key-77")
-    )
+    said = only_problem(
+        load(
+            "--symbols", "S0001", *SPAN, "--json", home=shared, simulator=simulator,
+            TICKSTOCK_POLYGON_API_KEY="a-wrong-key-77",
+        )
+    )  # fmt: skip
     assert "the key is refused" in said
     assert "TICKSTOCK_POLYGON_API_KEY" in said
     assert "a-wrong-key-77" not in said
 
 
 def test_a_wrong_key_of_the_other_vendor_is_one_sentence(shared: Path, simulator: Simulator) -> None:
-    result = load(
-        "--symbols", "S0001", *SPAN, "--provider", "alpha_vantage", home=shared, simulator=simulator,
-        TICKSTOCK_ALPHA_VANTAGE_API_KEY="a-wrong-key-77",
+    said = only_problem(
+        load(
+            "--symbols", "S0001", *SPAN, "--json", "--provider", "alpha_vantage", home=shared, simulator=simulator,
+            TICKSTOCK_ALPHA_VANTAGE_API_KEY="a-wrong-key-77",
+        )
     )  # fmt: skip
-    assert "expected a valid key, found one that is refused" in sentence(result)
+    assert "expected a valid key, found one that is refused" in said
 
 
 def test_an_unknown_symbol_and_a_delisted_one_do_not_keep_the_others_from_being_loaded(
@@ -158,38 +172,37 @@ def test_a_folder_of_csv_files_with_an_empty_one_and_a_typo_loads_the_others(hom
     header = "date,open,high,low,close,volume\n"
     rows = "2023-05-01,1,2,1,2,10\n2023-05-02,2,3,2,3,10\n"
     (tmp_path / "GOOD.csv").write_text(header + rows)
+    # Slashes and colons are legal in a symbol and not in a file's name.
+    (tmp_path / "BRK%2FB.csv").write_text(header + rows)
+    (tmp_path / "X%3ABTC.csv").write_text(header + rows)
     (tmp_path / "EMPTY.csv").write_text("")
     (tmp_path / "TYPO.csv").write_text(header.replace("close", "clsoe") + rows)
     result = load(
-        "--symbols", "EMPTY,GOOD,TYPO", "--start", "2023-05-01", "--end", "2023-05-02", "--provider", "csv_folder",
-        "--json", home=home, TICKSTOCK_CSV_FOLDER=str(tmp_path), TICKSTOCK_POLYGON_API_KEY="",
+        "--symbols", "EMPTY,GOOD,TYPO,BRK/B,X:BTC", "--start", "2023-05-01", "--end", "2023-05-02", "--provider", "csv_folder",
+        "--json", home=home, TICKSTOCK_CSV_FOLDER=str(tmp_path),
     )  # fmt: skip
     assert result.returncode == 2
     problems = json.loads(result.stdout)["problems"]
     assert len(problems) == 2
     assert "EMPTY.csv: expected a header and rows, found an empty file" in problems[0]
     assert "TYPO.csv line 1: expected a column 'close', found 'clsoe'; rename it" in problems[1]
-    assert stored(home) == {"GOOD": 2}
+    assert stored(home) == {"GOOD": 2, "BRK/B": 2, "X:BTC": 2}
 
 
 def test_a_server_that_is_down_is_one_sentence_with_the_address(shared: Path) -> None:
     port = free_port()
     result = impatient(
-        "--symbols", "S0001", *SPAN, home=shared, TICKSTOCK_POLYGON_URL=f"http://127.0.0.1:{port}",
+        "--symbols", "S0001", *SPAN, "--json", home=shared, TICKSTOCK_POLYGON_URL=f"http://127.0.0.1:{port}",
         TICKSTOCK_POLYGON_API_KEY=KEY, TICKSTOCK_POLYGON_CALLS_PER_MINUTE="0",
     )  # fmt: skip
-    said = sentence(result)
+    said = only_problem(result)
     assert f"http://127.0.0.1:{port}/" in said
     assert "expected an answer within 6 tries, found NewConnectionError" in said
     assert "try again later" in said
 
 
-def impatient(*arguments: str, home: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
+def impatient(*arguments: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command with waits between its tries that are a thousand times shorter."""
-    import sys
-
-    from tests.end_to_end.commands import environment
-
     program = (
         "import time; sleep = time.sleep; time.sleep = lambda seconds: sleep(seconds / 1000); "
         "from tickstock_assets.cli import main; main()"

@@ -1,21 +1,28 @@
 """Both vendors' providers over a running simulator, with short patience, as the tests of loading share them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.providers.alpha_vantage import AlphaVantage
 from tickstock_assets.providers.flat_files import FlatFiles
 from tickstock_assets.providers.http import Patience
 from tickstock_assets.providers.polygon import Polygon
-from tickstock_assets.providers.quota import Budget, Counted, Quota, Uncounted
+from tickstock_assets.providers.quota import Budget, Quota, Uncounted
 from tickstock_assets.simulator import Simulator
 
 POLYGON_KEY, ALPHA_VANTAGE_KEY = "polygon-key-9f2c", "alpha-key-51d7"
 FILES_KEY, FILES_SECRET = "files-key-77aa", "files-secret-c3d0"
 FOR_EVER = 1_000_000
+
+
+@dataclass(frozen=True)
+class Address:
+    """A simulator that runs in another process."""
+
+    url: str
 
 
 def short_sleep(seconds: float) -> None:
@@ -30,7 +37,7 @@ def at(text: str) -> Callable[[], datetime]:
 
 
 def polygon(
-    simulator: Simulator,
+    simulator: Simulator | Address,
     *,
     quota: Quota | None = None,
     budget: Budget | None = None,
@@ -59,7 +66,7 @@ def polygon(
 
 
 def alpha_vantage(
-    simulator: Simulator,
+    simulator: Simulator | Address,
     *,
     quota: Quota | None = None,
     budget: Budget | None = None,
@@ -79,9 +86,3 @@ def alpha_vantage(
         sleep=short_sleep,
         **more,
     )
-
-
-def counted_lineup(make: Mapping[str, Callable[[Quota], Any]], **options: Any) -> Lineup:
-    """Return a lineup whose providers count their calls, as the settings' one does."""
-    counters = {name: Counted(Uncounted()) for name in make}
-    return Lineup([maker(counters[name]) for name, maker in make.items()], counters, **options)

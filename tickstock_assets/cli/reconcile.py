@@ -141,7 +141,8 @@ def _land(asked: "Lineup", pair: "Pair", window: "Window", dataset: "Dataset", r
     """Fetch what is not landed yet, of each by itself; return what did not come, a sentence each.
 
     Raises:
-        UnknownSymbolError: no provider has the symbol.
+        UnknownSymbolError: the symbol is not known, here or to the provider that was asked.
+        ProviderError: nobody could be asked.
     """
     from tickstock_assets.defs.resources import engine
     from tickstock_assets.loading.calendar import know_sessions
@@ -152,6 +153,8 @@ def _land(asked: "Lineup", pair: "Pair", window: "Window", dataset: "Dataset", r
 
     outcome = Outcome()
     if not Loader(asked, engine(), settings().landing_path, run=run).know([window.symbol], outcome):
+        if outcome.problems:
+            raise ProviderError("; ".join(outcome.problems))
         raise UnknownSymbolError("; ".join(outcome.unknown.values()) + "; correct it")
     in_transaction(engine(), partial(know_sessions, first=window.start, last=window.end), run)
     refused = []
