@@ -13,7 +13,9 @@ from tickstock_assets.defs.sensors import SENSORS
 database = Database()
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([operations, reference, raw, bars, features, patterns, backtests, reconciliation]),
+    assets=dg.load_assets_from_modules(
+        [operations, reference, raw, bars, features, patterns, backtests, reconciliation]
+    ),
     asset_checks=CHECKS,
     jobs=[*JOBS, RETENTION],
     schedules=SCHEDULES,

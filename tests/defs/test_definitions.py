@@ -64,6 +64,7 @@ def test_the_jobs_are_these() -> None:
         "daily_history",
         "backtest",
         "database_status",
+        "reconciliation",
         "retention",
     }
 

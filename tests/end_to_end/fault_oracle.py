@@ -68,7 +68,9 @@ class Landed:
 class Expected:
     """What must be stored and what must be in quarantine, of some orders, as the ledger now stands."""
 
-    def __init__(self, simulator: Simulator, engine: Engine, orders: Iterable[Ordered], only_regular_before: date) -> None:
+    def __init__(
+        self, simulator: Simulator, engine: Engine, orders: Iterable[Ordered], only_regular_before: date
+    ) -> None:
         self._simulator, self._market = simulator, simulator.market
         self._only_regular_before = only_regular_before
         self._days: dict[tuple[str, str], set[date]] = defaultdict(set)

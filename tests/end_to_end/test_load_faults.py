@@ -4,7 +4,10 @@ What must be stored is known from the simulated market and the record of what wa
 seed is printed, and TICKSTOCK_TEST_SEED repeats a draw.
 """
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +17,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
+from tests.end_to_end.commands import environment
 from tests.end_to_end.fault_oracle import DAILY, MINUTES, Expected, Ordered, is_equal, set_aside, stored
 from tests.loading.simulated import alpha_vantage, at, polygon
 from tests.storage import tiers
@@ -28,8 +32,8 @@ from tickstock_assets.loading.storing import store
 from tickstock_assets.providers.base import Dataset
 from tickstock_assets.providers.quota import Budget
 from tickstock_assets.simulator import Fault, Faults, Market, Plan, Simulator, Vendor
-
-pytestmark = pytest.mark.tiers(tiers.EMBEDDED)
+from tickstock_assets.storage import embedded
+from tickstock_assets.storage.database import open_engine
 
 SEED = int(os.environ.get("TICKSTOCK_TEST_SEED") or time.time_ns() % 1_000_000)
 N_WINDOWS = 1_000
@@ -93,7 +97,9 @@ class Customer:
         """Let everything have been landed when the clock of the market says."""
         with self.engine.begin() as connection:
             connection.execute(
-                text("UPDATE load_ledger SET finished_at = finished_at - (clock_timestamp() - CAST(:now AS timestamptz))"),
+                text(
+                    "UPDATE load_ledger SET finished_at = finished_at - (clock_timestamp() - CAST(:now AS timestamptz))"
+                ),
                 {"now": f"{NOW}Z"},
             )
 
@@ -126,6 +132,7 @@ def customer(market: Market, database: Engine, tmp_path: Path) -> Iterator[Custo
         yield Customer(simulator, database, tmp_path)
 
 
+@pytest.mark.tiers(tiers.EMBEDDED)
 def test_a_thousand_windows_with_every_fault_end_as_without_any(
     customer: Customer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +143,9 @@ def test_a_thousand_windows_with_every_fault_end_as_without_any(
     fired = customer.simulator.record.fired
     with capsys.disabled():
         counts = ", ".join(f"{fault} {fired[fault]}" for fault in Fault)
-        os.write(1, f"\n[seed {SEED}: {customer.n_windows} windows, {time.monotonic() - began:.0f} s: {counts}] ".encode())
+        os.write(
+            1, f"\n[seed {SEED}: {customer.n_windows} windows, {time.monotonic() - began:.0f} s: {counts}] ".encode()
+        )
     assert customer.n_windows >= N_WINDOWS
     assert [str(fault) for fault in Fault if not fired[fault]] == [], "these never fired"
     kept_out = assert_tables_are_right(customer)
@@ -152,6 +161,40 @@ def test_a_thousand_windows_with_every_fault_end_as_without_any(
     assert_tables_are_right(customer, are_late_ones_mended=True)
     with capsys.disabled():
         os.write(1, f"[with second looks {customer.n_windows} windows, {time.monotonic() - began:.0f} s] ".encode())
+
+
+def test_the_command_itself_ends_with_the_bars_of_the_market_and_the_impossible_ones_in_quarantine(
+    home: Path, market: Market
+) -> None:
+    # Waits are a thousand times shorter; nothing else is different.
+    program = (
+        "import time; sleep = time.sleep; time.sleep = lambda seconds: sleep(seconds / 1000); "
+        "from tickstock_assets.cli import main; main()"
+    )
+    symbols, first, last = SYMBOLS[10:40], date(2021, 1, 4), date(2022, 12, 30)
+    faults = Faults({**Faults.every(0.1).chances, Fault.SLOW: 0.0, Fault.LATE_CORRECTION: 0.0}, SEED)
+    with Simulator(market, faults=faults) as simulator:
+        result = subprocess.run(
+            [sys.executable, "-c", program, "load", "--symbols", ",".join(symbols), "--start", str(first), "--end", str(last),
+             "--no-record", "--json"],
+            capture_output=True, text=True, timeout=300, check=False,
+            env=environment(
+                home, TICKSTOCK_POLYGON_API_KEY="any-key", TICKSTOCK_POLYGON_URL=simulator.url,
+                TICKSTOCK_POLYGON_CALLS_PER_MINUTE="0",
+            ),
+        )  # fmt: skip
+        assert (result.returncode, result.stderr) == (0, ""), f"seed {SEED}"
+        engine = open_engine(make_url(embedded.acquire(home).url("tickstock")))
+        expected = Expected(simulator, engine, [Ordered(DAILY, symbols, first, last)], POLYGON_HISTORY)
+        true, found = expected.rows(DAILY), stored(engine, DAILY)
+        assert set(true) - set(found) == expected.kept_out(true), f"seed {SEED}"
+        assert all(is_equal(row, true[key]) for key, row in found.items())
+        assert set_aside(engine) == expected.quarantine()
+        engine.dispose()
+        embedded.release(home)
+    # What is missing is named.
+    summary = json.loads(result.stdout)
+    assert sum(len(days) for days in summary["gaps"].values()) == len(expected.kept_out(true))
 
 
 def every_route() -> list[Wanted]:
@@ -187,7 +230,9 @@ def days(symbols: Sequence[str], first: str, last: str) -> list[Window]:
 def months(symbols: Sequence[str], first: str, last: str) -> list[Window]:
     """Return the first 27 days of each month: none touches the next, so that each is a request of its own."""
     return [
-        window for month in pd.period_range(first, last, freq="M") for window in days(symbols, f"{month}-01", f"{month}-27")
+        window
+        for month in pd.period_range(first, last, freq="M")
+        for window in days(symbols, f"{month}-01", f"{month}-27")
     ]
 
 

@@ -155,7 +155,8 @@ def state_of(home: Path) -> dict[str, list[str]]:
     with psycopg.connect(embedded.acquire(home).url("tickstock")) as connection:
         for table in TABLES:
             rows = connection.execute(
-                f"SELECT (to_jsonb(t) - %s::text[])::text FROM {table} t", [MOMENTS_OF_WRITING]  # type: ignore[arg-type]
+                f"SELECT (to_jsonb(t) - %s::text[])::text FROM {table} t",
+                [MOMENTS_OF_WRITING],  # type: ignore[arg-type]
             )
             state[table] = sorted(row[0] for row in rows)
     embedded.release(home)

@@ -156,7 +156,7 @@ def test_a_list_of_symbols_that_cannot_be_read_is_one_sentence(
 @pytest.mark.parametrize(
     ("provider", "expected"),
     [
-        ("polygone", "TICKSTOCK_PROVIDERS: expected some of polygon, alpha_vantage, csv_folder, sample, each once, found polygone"),
+        ("polygone", "TICKSTOCK_PROVIDERS: expected some of polygon, alpha_vantage, csv_folder, sample, each once, found p"),
         ("alpha_vantage", "TICKSTOCK_ALPHA_VANTAGE_API_KEY: expected the key of alpha_vantage, which"),
         ("csv_folder", "TICKSTOCK_CSV_FOLDER: expected a folder of SYMBOL.csv files for csv_folder, found it unset; set it"),
     ],

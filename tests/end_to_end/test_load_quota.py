@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import subprocess
 import time
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tests.storage.test_provider_quota import zone_in_which_it_is_noon
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.fetching import Landing, land_missing
 from tickstock_assets.loading.lineup import Lineup
-from tickstock_assets.loading.load import Loader, Order
+from tickstock_assets.loading.load import Loader, Order, Outcome
 from tickstock_assets.providers.quota import Budget
 from tickstock_assets.simulator import Market, Plan, Simulator, Vendor
 from tickstock_assets.storage import embedded
@@ -44,7 +43,9 @@ def market() -> Market:
 @pytest.fixture
 def with_symbols(database: Engine) -> Engine:
     with database.begin() as connection:
-        connection.execute(text("INSERT INTO symbols (symbol) SELECT unnest(CAST(:names AS text[]))"), {"names": SYMBOLS})
+        connection.execute(
+            text("INSERT INTO symbols (symbol) SELECT unnest(CAST(:names AS text[]))"), {"names": SYMBOLS}
+        )
     return database
 
 
@@ -137,7 +138,10 @@ def test_a_load_that_waits_goes_on_by_itself_when_the_day_is_over(
         waits.append(seconds)
         with database.begin() as connection:
             connection.execute(
-                text("UPDATE provider_quota SET period_start = period_start - interval '1 day', ends_at = ends_at - interval '1 day'")
+                text(
+                    "UPDATE provider_quota SET period_start = period_start - interval '1 day', "
+                    "ends_at = ends_at - interval '1 day'"
+                )
             )
 
     with Simulator(market) as simulator:
@@ -206,3 +210,11 @@ def test_a_load_without_waiting_ends_with_3_and_says_when_it_continues_or_goes_o
         assert sources(home) == {"alpha_vantage": 3 * N_SESSIONS, "polygon": 3 * N_SESSIONS}
         usage = simulator.usage(Vendor.ALPHA_VANTAGE, ALPHA_VANTAGE_KEY)
         assert (usage.refused, usage.highest_in_a_day) == (0, 4)
+
+
+@embedded_only
+def test_symbols_looked_up_by_tens_cost_a_small_plan_one_call(database: Engine, market: Market, tmp_path: Path) -> None:
+    with Simulator(market) as simulator:
+        loader = Loader(Lineup([alpha_vantage(simulator)]), database, tmp_path)
+        assert loader.know(SYMBOLS, Outcome()) == SYMBOLS
+        assert [call.route for call in simulator.record.calls] == ["LISTING_STATUS"]

@@ -156,7 +156,9 @@ def test_two_loads_at_once_of_the_same_windows_end_as_one(
     assert by_source(database) == {(symbol, "polygon"): N_SESSIONS for symbol in order.symbols}
     with database.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM bar_revisions")).scalar() == 0
-        landed = connection.execute(text("SELECT symbol FROM load_ledger WHERE dataset = 'daily_bars' ORDER BY 1")).scalars()
+        landed = connection.execute(
+            text("SELECT symbol FROM load_ledger WHERE dataset = 'daily_bars' ORDER BY 1")
+        ).scalars()
         assert list(landed) == order.symbols
 
 

@@ -38,8 +38,12 @@ def simulator(market: Market) -> Iterator[Simulator]:
 def age(engine: Engine, moment: str) -> None:
     """Let everything have been landed at a moment, UTC."""
     with engine.begin() as connection:
-        connection.execute(text("UPDATE load_ledger SET finished_at = CAST(:moment AS timestamptz)"), {"moment": moment})
-        connection.execute(text("UPDATE stored_windows SET stored_at = CAST(:moment AS timestamptz)"), {"moment": moment})
+        connection.execute(
+            text("UPDATE load_ledger SET finished_at = CAST(:moment AS timestamptz)"), {"moment": moment}
+        )
+        connection.execute(
+            text("UPDATE stored_windows SET stored_at = CAST(:moment AS timestamptz)"), {"moment": moment}
+        )
 
 
 def loader(simulator: Simulator, engine: Engine, folder: Path) -> Loader:
@@ -148,3 +152,17 @@ def test_an_empty_answer_erases_nothing_and_is_not_asked_for_again(
     n_calls = len(simulator.record.calls)
     assert loader(simulator, database, tmp_path).load(order).landings[0].fetched == []
     assert len(simulator.record.calls) == n_calls
+
+
+def test_a_file_without_volume_weighted_prices_does_not_erase_those_that_are_stored(
+    simulator: Simulator, database: Engine, tmp_path: Path
+) -> None:
+    order = Order(["S0001", "S0002"], date(2023, 6, 5), date(2023, 6, 9), actions=False)
+    loader(simulator, database, tmp_path).load(order)
+    by_file = polygon(simulator, clock=at(NOW), with_files=True, budget=Budget(per_minute=5))
+    again = Order(order.symbols, order.start, order.end, recheck=True, actions=False)
+    outcome = Loader(Lineup([by_file]), database, tmp_path).load(again)
+    assert [window.symbol for window in outcome.landings[0].fetched] == ["*"] * 5
+    with database.connect() as connection:
+        assert connection.execute(text("SELECT count(vwap) FROM ohlcv_daily")).scalar() == 10
+        assert connection.execute(text("SELECT count(*) FROM bar_revisions")).scalar() == 0

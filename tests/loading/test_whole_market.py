@@ -11,9 +11,7 @@ from tests.loading.simulated import at, polygon
 from tests.storage import tiers
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.load import Loader, Order
-from tickstock_assets.providers.base import Dataset
-from tickstock_assets.providers.quota import Budget
-from tickstock_assets.simulator import Market, Plan, Simulator, Vendor
+from tickstock_assets.simulator import Market, Simulator
 
 pytestmark = pytest.mark.tiers(tiers.EMBEDDED)
 

@@ -160,9 +160,7 @@ class LoadProgress(Observer):
             console.print(
                 f"[yellow]{len(summary['fallbacks']):,} windows were served by {', '.join(names)} instead.[/]"
             )
-        totals = {
-            name: sum(row[name] for row in summary["symbols"]) for name in ("rows", "rejected", "calls")
-        }
+        totals = {name: sum(row[name] for row in summary["symbols"]) for name in ("rows", "rejected", "calls")}
         console.print(
             f"{totals['rows']:,} rows landed with {totals['calls']:,} calls in {summary['seconds']:,} s: "
             f"{summary['inserted']:,} inserted, {summary['corrected']:,} corrected, {summary['unchanged']:,} unchanged, "

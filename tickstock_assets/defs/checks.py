@@ -3,6 +3,7 @@
 A hard violation is an ERROR and blocks what is downstream; what a person should only look at is a WARN.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import dagster as dg
@@ -141,7 +142,7 @@ def providers_agree(database: Database) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.WARN,
         metadata={
             "findings_open": len(apart),
-            "findings_by_symbol": dg.MetadataValue.json(apart["symbol"].value_counts().to_dict()),
+            "findings_by_symbol": dg.MetadataValue.json(dict(Counter(apart["symbol"]).most_common())),
             "first_findings": rows_as_table(apart[["symbol", "timestamp", "rule", "reason"]]),
         },
     )

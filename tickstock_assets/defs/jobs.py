@@ -21,6 +21,11 @@ BACKTEST = dg.define_asset_job(
     dg.AssetSelection.groups("backtests"),
     description="What trading on all stored detections would have brought.",
 )
+RECONCILIATION = dg.define_asset_job(
+    "reconciliation",
+    dg.AssetSelection.groups("quality"),
+    description="The bars of two providers held against each other, where both have landed the same days.",
+)
 DATABASE = dg.define_asset_job(
     "database_status",
     dg.AssetSelection.groups("operations"),
@@ -47,4 +52,4 @@ def RETENTION() -> None:  # noqa: N802 a constant like the jobs above
     drop_old_rows()
 
 
-JOBS = [REFERENCE, DAILY_HISTORY, BACKTEST, DATABASE]
+JOBS = [REFERENCE, DAILY_HISTORY, BACKTEST, RECONCILIATION, DATABASE]

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
 from tickstock_assets.domain.windows import Window, merge_neighbours, not_covered
 from tickstock_assets.loading.attempt import Attempt, Fetcher, plan_for
-from tickstock_assets.loading.coverage import common_days, covered, up_to
+from tickstock_assets.loading.coverage import common_days, covered, up_to, windows_of_symbols
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.observer import Observer
 from tickstock_assets.loading.planning import Plan
@@ -90,7 +90,8 @@ def land_missing(
         return Landing()
     have = covered(lineup, engine, dataset, wanted)
     missing = not_covered(wanted, not_covered(have, up_to(recheck, lineup.horizon())))
-    result = Landing(already_landed=len([window for window in have if not_covered([window], wanted) != [window]]))
+    of_symbol = windows_of_symbols(wanted)
+    result = Landing(already_landed=sum(bool(common_days(of_symbol.get(one.symbol, ()), one)) for one in have))
     fetcher = Fetcher(lineup, engine, folder, dataset, observer or Observer(), run)
     attempts: list[Attempt] = []
     for provider in lineup:

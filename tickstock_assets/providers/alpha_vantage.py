@@ -74,6 +74,7 @@ class AlphaVantage(Provider):
         self._premium = premium
         self._clock = clock
         self._refused: set[str] = set()
+        self._lists: dict[tuple[date, tuple[tuple[str, str], ...]], str] = {}
         self._transport = Transport(
             self.name,
             self._key,
@@ -198,8 +199,13 @@ class AlphaVantage(Provider):
         return found
 
     def _listings(self, **fields: str) -> str:
-        answer: str = self._ask({"function": LISTINGS} | fields)
-        return answer
+        # The whole list comes with each call, and symbols are looked up a few at a time: a day's calls would go for it.
+        day, asked = self._clock().date(), tuple(sorted(fields.items()))
+        if (day, asked) not in self._lists:
+            answer: str = self._ask({"function": LISTINGS} | fields)
+            self._lists = {known: text for known, text in self._lists.items() if known[0] == day}
+            self._lists[day, asked] = answer
+        return self._lists[day, asked]
 
     def _ask(self, fields: dict[str, str]) -> Any:
         function, key = fields["function"], self._key.get_secret_value()

@@ -34,6 +34,8 @@ Cursor = psycopg.Cursor[Any]
 
 # Rows compared at a time: enough to be fast, few enough that memory stays a fraction of the frame's.
 BATCH_ROWS = 100_000
+# Of a bar; one vendor has them on some routes and not on others.
+NOT_ALWAYS_TOLD = {"quote_volume", "vwap", "trades_count"}
 # The lock by which readers see loads under way (see market_data.py): this number and the second it was taken.
 OPEN_LOADS = 1_414_747_469
 # The lock of a symbol: this number and one of so many.
@@ -184,7 +186,7 @@ def _merge_batch(
     ours, theirs = incoming, stored
     if len(matched) < incoming.num_rows or not _is_every_row(place, stored):
         ours, theirs = incoming.take(matched), stored.take(place[matched])
-    changed = differing(ours, theirs, target.other)
+    changed = _says_otherwise(ours, theirs, target)
     outranked = _outranked(cursor, ours, theirs) if target.is_ranked else np.zeros_like(changed)
     corrected = ours.filter(pa.array(changed & ~outranked))
     removed = stored.take(np.setdiff1d(np.arange(stored.num_rows), place)) if is_scope else stored.slice(0, 0)
@@ -202,6 +204,20 @@ def _merge_batch(
         outranked=int(outranked.sum()),
         removed=removed.num_rows,
     )
+
+
+def _says_otherwise(ours: pa.Table, theirs: pa.Table, target: Target) -> npt.NDArray[np.bool_]:
+    """Return which rows change what is stored; a bar that only tells less of itself does not.
+
+    Some routes of a vendor leave out what others have: the same bar by file has no volume-weighted price.
+    """
+    if not target.timeframe:
+        return differing(ours, theirs, target.other)
+    changed = differing(ours, theirs, [column for column in target.other if column.name not in NOT_ALWAYS_TOLD])
+    for column in target.other:
+        if column.name in NOT_ALWAYS_TOLD:
+            changed |= differing(ours, theirs, [column]) & ours[column.name].is_valid().to_numpy()
+    return changed
 
 
 def _is_every_row(place: npt.NDArray[np.int64], stored: pa.Table) -> bool:
