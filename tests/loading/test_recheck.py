@@ -141,6 +141,20 @@ def test_a_replaced_file_is_fetched_again_and_the_others_are_not(
     assert len([call for call in simulator.record.calls if call.route == "day_aggs_v1"]) == n_files == 6
 
 
+def test_a_load_goes_on_where_it_cannot_be_told_whether_files_were_replaced(
+    simulator: Simulator, database: Engine, tmp_path: Path
+) -> None:
+    provider = polygon(simulator, clock=at(NOW), with_files=True, budget=Budget(per_minute=5))
+    by_file = Loader(Lineup([provider]), database, tmp_path)
+    order = Order(["S0001", "S0002", "S0003"], date(2023, 6, 5), date(2023, 6, 9), actions=False)
+    assert not by_file.load(order).problems
+    simulator.script(Fault.EXPIRED_KEY, vendor=Vendor.FLAT_FILES, times=100)
+    outcome = by_file.load(order)
+    assert outcome.landings[0].fetched == []
+    (problem,) = outcome.problems
+    assert problem.startswith("whether polygon has replaced files is not known: ")
+
+
 def test_an_empty_answer_erases_nothing_and_is_not_asked_for_again(
     simulator: Simulator, database: Engine, tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ def landing_metadata(landing: Landing, lineup: Lineup, folder: Path) -> dict[str
         "horizon": lineup.horizon().isoformat(),
         "landing_folder": dg.MetadataValue.path(str(folder)),
     }
+    if landing.doubts:
+        metadata["doubts"] = "; ".join(landing.doubts)
     if landing.fallbacks:
         rows = [{"window": str(window), "served_by": name} for window, name in landing.fallbacks.items()]
         metadata |= {"windows_by_fallback": len(rows), "fallbacks": rows_as_table(pd.DataFrame(rows))}

@@ -1,11 +1,12 @@
 """Which days of which symbols are landed for good, so that nobody need be asked for them again."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Engine
 
+from tickstock_assets.domain.errors import ProviderError
 from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window
 from tickstock_assets.loading.lineup import Lineup, source_of
 from tickstock_assets.providers.base import Dataset, Provider
@@ -16,20 +17,38 @@ from tickstock_assets.storage.ledger import Entry
 RECHECK_AFTER = timedelta(hours=1)
 
 
-def covered(lineup: Lineup, engine: Engine, dataset: Dataset, wanted: Sequence[Window]) -> list[Window]:
-    """Return windows that are landed from any provider and cannot have changed since; they may overlap."""
+@dataclass(frozen=True)
+class Coverage:
+    """Windows that are landed from any provider and cannot have changed since; they may overlap.
+
+    Attributes:
+        windows: of the symbols that were asked about.
+        doubts: a sentence for each provider that does not say whether it has replaced files; they count as they are.
+    """
+
+    windows: list[Window]
+    doubts: list[str]
+
+
+def covered(lineup: Lineup, engine: Engine, dataset: Dataset, wanted: Sequence[Window]) -> Coverage:
+    """Return what is landed of some windows, and perhaps more."""
     symbols = sorted({window.symbol for window in wanted})
     have: list[Window] = []
+    doubts: list[str] = []
     for provider in lineup:
         with engine.begin() as connection:
             entries = ledger.landed(connection, source_of(provider, dataset), symbols)
-        for entry in _as_published(provider, dataset, entries, wanted):
+        try:
+            entries = _as_published(provider, dataset, entries, wanted)
+        except ProviderError as error:
+            doubts.append(f"whether {provider.name} has replaced files is not known: {error}")
+        for entry in entries:
             last = provider.settled_until(entry.landed_at)
             if datetime.now(UTC) - entry.landed_at < RECHECK_AFTER:
                 last = entry.window.end
             if window := entry.window.clipped_to(last):
                 have += [replace(window, symbol=symbol) for symbol in _symbols(window, symbols)]
-    return have
+    return Coverage(have, doubts)
 
 
 def _symbols(window: Window, wanted: Iterable[str]) -> Iterable[str]:

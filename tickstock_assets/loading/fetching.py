@@ -31,6 +31,7 @@ class Landing:
         fallbacks: the windows that another than the first provider delivered, with its name.
         continues_at: when an exhausted budget lets it go on (UTC); None when none held it up.
         plans: what was planned, with the provider's name.
+        doubts: what a provider did not say, so that landed files count as they are: a sentence each.
     """
 
     fetched: list[Window] = field(default_factory=list)
@@ -41,6 +42,7 @@ class Landing:
     fallbacks: dict[Window, str] = field(default_factory=dict)
     continues_at: datetime | None = None
     plans: list[tuple[str, Plan]] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     def raise_for_failures(self) -> None:
         """Raise when a window did not come, naming the first; what did come stays landed.
@@ -88,10 +90,12 @@ def land_missing(
     wanted = up_to(windows, lineup.horizon())
     if not wanted:
         return Landing()
-    have = covered(lineup, engine, dataset, wanted)
+    coverage = covered(lineup, engine, dataset, wanted)
+    have = coverage.windows
     missing = not_covered(wanted, not_covered(have, up_to(recheck, lineup.horizon())))
     of_symbol = windows_of_symbols(wanted)
-    result = Landing(already_landed=sum(bool(common_days(of_symbol.get(one.symbol, ()), one)) for one in have))
+    in_use = [one for one in have if common_days(of_symbol.get(one.symbol, ()), one)]
+    result = Landing(already_landed=len(in_use), doubts=coverage.doubts)
     fetcher = Fetcher(lineup, engine, folder, dataset, observer or Observer(), run)
     attempts: list[Attempt] = []
     for provider in lineup:
@@ -112,7 +116,7 @@ def plan_missing(
 ) -> tuple[str, Plan]:
     """Return what the first provider would be asked for, and its name; nobody is asked."""
     wanted = up_to(windows, lineup.horizon())
-    missing = not_covered(wanted, covered(lineup, engine, dataset, wanted))
+    missing = not_covered(wanted, covered(lineup, engine, dataset, wanted).windows)
     return lineup.first.name, plan_for(lineup, engine, lineup.first, dataset, windows=missing)
 
 

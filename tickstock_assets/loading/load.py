@@ -165,6 +165,7 @@ class Loader:
                 run=self.run,
             )
             outcome.landings.append(landing)
+            outcome.problems += [doubt for doubt in landing.doubts if doubt not in outcome.problems]
             recheck = []
             if landing.continues_at is None or not landing.failed or self.sleep is None:
                 outcome.continues_at = landing.continues_at if landing.failed else outcome.continues_at
