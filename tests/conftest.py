@@ -129,14 +129,28 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 # --- servers and databases
 
 
-@pytest.fixture(scope="session")
-def shared_home() -> Iterator[Path]:
-    """A home whose embedded server all tests of this session share, each with a database of its own."""
+@contextlib.contextmanager
+def new_home() -> Iterator[Path]:
+    """A folder for a home of its own; in the end its server is stopped and all of it removed."""
     home = Path(tempfile.mkdtemp(prefix="tickstock-test-"))
     yield home
     embedded.release(home)
     embedded.destroy(home)
     shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_home() -> Iterator[Path]:
+    """A home whose embedded server all tests of this session share, each with a database of its own."""
+    with new_home() as home:
+        yield home
+
+
+@pytest.fixture(scope="module")
+def module_home() -> Iterator[Path]:
+    """A home that the tests of a module share: to make one takes longer than most of them."""
+    with new_home() as home:
+        yield home
 
 
 @pytest.fixture(scope="session")
@@ -235,11 +249,8 @@ def tickstock(*arguments: str, home: Path, timeout: float = 300, **variables: st
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A home of a test's own, whose embedded server ends with the test."""
-    folder = Path(tempfile.mkdtemp(prefix="tickstock-test-"))
-    yield folder
-    embedded.release(folder)
-    embedded.destroy(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    with new_home() as folder:
+        yield folder
 
 
 @dataclass(frozen=True)

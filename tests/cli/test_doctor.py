@@ -1,9 +1,7 @@
 """`tickstock doctor` as people type it: what it finds well, what ill, what it spends, and that it goes on to the end."""
 
 import json
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,7 +15,6 @@ from tests.loading.simulated import ALPHA_VANTAGE_KEY, FILES_KEY, FILES_SECRET, 
 from tests.storage import tiers
 from tickstock_assets.domain.sessions import trading_sessions
 from tickstock_assets.simulator import Market, Plan, Simulator, Vendor
-from tickstock_assets.storage import embedded
 from tickstock_assets.storage.bulk import merge
 
 CHECKS = [
@@ -39,16 +36,6 @@ def simulator(market: Market) -> Iterator[Simulator]:
     }
     with Simulator(market, plans) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def shared_folder() -> Iterator[Path]:
-    """A home that the tests of this module share."""
-    folder = Path(tempfile.mkdtemp(prefix="tickstock-test-"))
-    yield folder
-    embedded.release(folder)
-    embedded.destroy(folder)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def variables(simulator: Simulator) -> dict[str, str]:
@@ -134,13 +121,13 @@ def demo_home(demo: Any) -> Path:
 
 
 def test_a_wrong_key_and_a_dead_host_are_told_apart_and_the_rest_goes_on(
-    simulator: Simulator, shared_folder: Path
+    simulator: Simulator, module_home: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed_soon:
         dead = closed_soon.getsockname()[1]
     wrong = {"TICKSTOCK_POLYGON_API_KEY": "a-wrong-key-4711"}
     gone = {"TICKSTOCK_ALPHA_VANTAGE_URL": f"http://127.0.0.1:{dead}/query"}
-    found = doctor(shared_folder, code=2, **{**variables(simulator), **wrong, **gone})
+    found = doctor(module_home, code=2, **{**variables(simulator), **wrong, **gone})
     assert list(found) == CHECKS
     assert {name for name, check in found.items() if check["status"] == "failed"} == {"polygon", "alpha_vantage"}
     assert "the key is refused" in found["polygon"]["found"]
@@ -260,9 +247,9 @@ def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_setting_fails_its_check_and_the_others_are_made(
-    shared_folder: Path, variable: str, value: str, check: str, said: str
+    module_home: Path, variable: str, value: str, check: str, said: str
 ) -> None:
-    found = doctor(shared_folder, code=2, **{variable: value})
+    found = doctor(module_home, code=2, **{variable: value})
     assert found[check]["status"] == "failed"
     assert said in found[check]["found"]
     assert found["calendar"]["status"] == "ok"
@@ -270,7 +257,7 @@ def test_a_wrong_setting_fails_its_check_and_the_others_are_made(
         assert {"database", "sessions", "home folder", "dagster", "clock"} <= found.keys()
 
 
-def test_flat_files_without_polygon_are_warned_of(shared_folder: Path) -> None:
-    found = doctor(shared_folder, TICKSTOCK_FLAT_FILES_URL=str(shared_folder))
+def test_flat_files_without_polygon_are_warned_of(module_home: Path) -> None:
+    found = doctor(module_home, TICKSTOCK_FLAT_FILES_URL=str(module_home))
     assert found["flat files"]["status"] == "warning"
     assert "polygon is not on" in found["flat files"]["found"]

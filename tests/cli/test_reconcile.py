@@ -1,9 +1,7 @@
 """`tickstock reconcile` as people type it, with both vendors simulated and a folder of files."""
 
 import json
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -14,7 +12,6 @@ import pytest
 from tests.conftest import tickstock
 from tests.loading.simulated import ALPHA_VANTAGE_KEY, POLYGON_KEY
 from tickstock_assets.simulator import Market, Plan, Simulator, Vendor
-from tickstock_assets.storage import embedded
 
 SPAN = ("--start", "2022-10-03", "--end", "2022-12-30")
 # 21 sessions in each of October, November and December 2022.
@@ -30,16 +27,6 @@ def simulator() -> Iterator[Simulator]:
     market = Market(2, date(2022, 9, 1), date(2023, 1, 31), sample=False, extended_hours=True)
     with Simulator(market, plans) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def shared_folder() -> Iterator[Path]:
-    """A home that the tests of this module share; starting a server takes longer than most of them."""
-    folder = Path(tempfile.mkdtemp(prefix="tickstock-test-"))
-    yield folder
-    embedded.release(folder)
-    embedded.destroy(folder)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def variables(simulator: Simulator) -> dict[str, str]:
@@ -69,13 +56,13 @@ def bars_in(folder: Path, simulator: Simulator, wrong_day: int | None = None) ->
     return {"TICKSTOCK_CSV_FOLDER": str(folder)}
 
 
-def test_it_fetches_both_sides_once_and_finds_that_they_agree(simulator: Simulator, shared_folder: Path) -> None:
-    first = reconcile(simulator, shared_folder, "S0001", *SPAN)
+def test_it_fetches_both_sides_once_and_finds_that_they_agree(simulator: Simulator, module_home: Path) -> None:
+    first = reconcile(simulator, module_home, "S0001", *SPAN)
     assert (first.returncode, first.stderr) == (0, "")
     assert "S0001 1d: left is polygon, right is alpha_vantage; 63 bars on both sides" in " ".join(first.stdout.split())
     assert "No difference" in first.stdout
     n_calls = len(simulator.record.calls)
-    again = reconcile(simulator, shared_folder, "S0001", *SPAN, "--json")
+    again = reconcile(simulator, module_home, "S0001", *SPAN, "--json")
     assert len(simulator.record.calls) == n_calls  # all of it is landed
     report = json.loads(again.stdout)
     assert (report["left"], report["right"], report["matched"], report["explained"]) == (
@@ -85,16 +72,16 @@ def test_it_fetches_both_sides_once_and_finds_that_they_agree(simulator: Simulat
         True,
     )
     # Tables of bars are left to loads.
-    rows = json.loads(tickstock("db", "status", "--json", home=shared_folder).stdout)["rows"]
+    rows = json.loads(tickstock("db", "status", "--json", home=module_home).stdout)["rows"]
     assert (rows["ohlcv_daily"], rows["ohlcv_1min"]) == (0, 0)
 
 
 def test_what_stays_unexplained_is_shown_and_makes_exit_code_1(
-    simulator: Simulator, shared_folder: Path, tmp_path: Path
+    simulator: Simulator, module_home: Path, tmp_path: Path
 ) -> None:
     # September had 21 sessions, so this is the 10th bar of October.
     setting = bars_in(tmp_path, simulator, wrong_day=30)
-    result = reconcile(simulator, shared_folder, "S0001", "--between", "polygon,csv_folder", *SPAN, "--json", **setting)
+    result = reconcile(simulator, module_home, "S0001", "--between", "polygon,csv_folder", *SPAN, "--json", **setting)
     assert result.returncode == 1
     report = json.loads(result.stdout)
     assert (report["left"], report["right"], report["unexplained_bars"]) == ("polygon", "csv_folder", 1)
@@ -106,10 +93,10 @@ def test_what_stays_unexplained_is_shown_and_makes_exit_code_1(
 
 
 def test_minute_bars_are_compared_and_those_outside_the_sessions_counted_apart(
-    simulator: Simulator, shared_folder: Path
+    simulator: Simulator, module_home: Path
 ) -> None:
     week = ("--start", "2022-11-07", "--end", "2022-11-11")
-    result = reconcile(simulator, shared_folder, "S0001", "--timeframe", "minute", *week, "--json")
+    result = reconcile(simulator, module_home, "S0001", "--timeframe", "minute", *week, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     report = json.loads(result.stdout)
     assert (report["timeframe"], report["only_right"]) == ("1m", 0)
@@ -139,9 +126,9 @@ def test_minute_bars_are_compared_and_those_outside_the_sessions_counted_apart(
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(
-    simulator: Simulator, shared_folder: Path, arguments: tuple[str, ...], sentence: str
+    simulator: Simulator, module_home: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    result = reconcile(simulator, shared_folder, *arguments)
+    result = reconcile(simulator, module_home, *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("tickstock: ")
     assert sentence in result.stderr
@@ -149,8 +136,8 @@ def test_mistakes_are_one_sentence(
     assert not {POLYGON_KEY, ALPHA_VANTAGE_KEY} & set(result.stderr.split())
 
 
-def test_one_provider_has_nobody_to_be_compared_with(shared_folder: Path) -> None:
-    result = tickstock("reconcile", "AAPL", home=shared_folder)
+def test_one_provider_has_nobody_to_be_compared_with(module_home: Path) -> None:
+    result = tickstock("reconcile", "AAPL", home=module_home)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
         "tickstock: reconcile: expected two providers, found sample only; name two with --between, or set another's key, "
@@ -158,9 +145,9 @@ def test_one_provider_has_nobody_to_be_compared_with(shared_folder: Path) -> Non
     )
 
 
-def test_a_wrong_key_is_said_without_the_key(simulator: Simulator, shared_folder: Path) -> None:
+def test_a_wrong_key_is_said_without_the_key(simulator: Simulator, module_home: Path) -> None:
     wrong = "a-wrong-key-4711"
-    result = reconcile(simulator, shared_folder, "S0002", *SPAN, TICKSTOCK_POLYGON_API_KEY=wrong)
+    result = reconcile(simulator, module_home, "S0002", *SPAN, TICKSTOCK_POLYGON_API_KEY=wrong)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("tickstock: S0002: polygon: ")
     assert result.stderr.count("\n") == 1

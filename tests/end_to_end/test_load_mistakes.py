@@ -1,10 +1,8 @@
 """A user's mistakes with the real command: a sentence each, no traceback, and the rest of the load goes on where it can."""
 
 import json
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -28,16 +26,6 @@ def simulator() -> Iterator[Simulator]:
     plan = Plan(keys=frozenset({KEY}))
     with Simulator(market, {Vendor.POLYGON: plan, Vendor.ALPHA_VANTAGE: plan}) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Path]:
-    """A home that the tests of this module share: making one for each would take longer than they do."""
-    folder = Path(tempfile.mkdtemp(prefix="tickstock-test-"))
-    yield folder
-    embedded.release(folder)
-    embedded.destroy(folder)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(
@@ -86,10 +74,10 @@ def stored(home: Path) -> dict[str, int]:
     return dict(found)
 
 
-def test_a_wrong_key_is_one_sentence_that_names_its_variable(shared: Path, simulator: Simulator) -> None:
+def test_a_wrong_key_is_one_sentence_that_names_its_variable(module_home: Path, simulator: Simulator) -> None:
     said = only_problem(
         load(
-            "--symbols", "S0001", *SPAN, "--json", home=shared, simulator=simulator,
+            "--symbols", "S0001", *SPAN, "--json", home=module_home, simulator=simulator,
             TICKSTOCK_POLYGON_API_KEY="a-wrong-key-77",
         )
     )  # fmt: skip
@@ -98,10 +86,10 @@ def test_a_wrong_key_is_one_sentence_that_names_its_variable(shared: Path, simul
     assert "a-wrong-key-77" not in said
 
 
-def test_a_wrong_key_of_the_other_vendor_is_one_sentence(shared: Path, simulator: Simulator) -> None:
+def test_a_wrong_key_of_the_other_vendor_is_one_sentence(module_home: Path, simulator: Simulator) -> None:
     said = only_problem(
         load(
-            "--symbols", "S0001", *SPAN, "--json", "--provider", "alpha_vantage", home=shared, simulator=simulator,
+            "--symbols", "S0001", *SPAN, "--json", "--provider", "alpha_vantage", home=module_home, simulator=simulator,
             TICKSTOCK_ALPHA_VANTAGE_API_KEY="a-wrong-key-77",
         )
     )  # fmt: skip
@@ -121,13 +109,15 @@ def test_an_unknown_symbol_and_a_delisted_one_do_not_keep_the_others_from_being_
 
 
 def test_a_future_range_and_a_reversed_one_are_refused_before_anybody_is_asked(
-    shared: Path, simulator: Simulator
+    module_home: Path, simulator: Simulator
 ) -> None:
     n_calls = len(simulator.record.calls)
-    future = sentence(load("--symbols", "S0001", "--start", "2199-01-04", home=shared, simulator=simulator))
+    future = sentence(load("--symbols", "S0001", "--start", "2199-01-04", home=module_home, simulator=simulator))
     assert future.startswith("--start: expected a day up to ")
     reversed_ = sentence(
-        load("--symbols", "S0001", "--start", "2023-05-31", "--end", "2023-05-01", home=shared, simulator=simulator)
+        load(
+            "--symbols", "S0001", "--start", "2023-05-31", "--end", "2023-05-01", home=module_home, simulator=simulator
+        )
     )
     assert reversed_ == "--end: expected a day on or after --start 2023-05-31, found 2023-05-01"
     assert len(simulator.record.calls) == n_calls
@@ -144,11 +134,11 @@ def test_a_future_range_and_a_reversed_one_are_refused_before_anybody_is_asked(
     ],
 )
 def test_a_list_of_symbols_that_cannot_be_read_is_one_sentence(
-    content: str | None, expected: str, shared: Path, simulator: Simulator, tmp_path: Path
+    content: str | None, expected: str, module_home: Path, simulator: Simulator, tmp_path: Path
 ) -> None:
     file = tmp_path / "symbols.csv"
     file.mkdir() if content is None else file.write_text(content)
-    said = sentence(load("--file", str(file), *SPAN, home=shared, simulator=simulator))
+    said = sentence(load("--file", str(file), *SPAN, home=module_home, simulator=simulator))
     assert str(file) in said
     assert expected in said
 
@@ -162,9 +152,9 @@ def test_a_list_of_symbols_that_cannot_be_read_is_one_sentence(
     ],
 )  # fmt: skip
 def test_a_provider_that_is_unknown_or_lacks_its_key_is_one_sentence(
-    provider: str, expected: str, shared: Path, simulator: Simulator
+    provider: str, expected: str, module_home: Path, simulator: Simulator
 ) -> None:
-    said = sentence(load("--symbols", "S0001", *SPAN, "--provider", provider, home=shared, simulator=simulator))
+    said = sentence(load("--symbols", "S0001", *SPAN, "--provider", provider, home=module_home, simulator=simulator))
     assert said.startswith(expected)
 
 
@@ -189,10 +179,10 @@ def test_a_folder_of_csv_files_with_an_empty_one_and_a_typo_loads_the_others(hom
     assert stored(home) == {"GOOD": 2, "BRK/B": 2, "X:BTC": 2}
 
 
-def test_a_server_that_is_down_is_one_sentence_with_the_address(shared: Path) -> None:
+def test_a_server_that_is_down_is_one_sentence_with_the_address(module_home: Path) -> None:
     port = free_port()
     result = impatient(
-        "--symbols", "S0001", *SPAN, "--json", home=shared, TICKSTOCK_POLYGON_URL=f"http://127.0.0.1:{port}",
+        "--symbols", "S0001", *SPAN, "--json", home=module_home, TICKSTOCK_POLYGON_URL=f"http://127.0.0.1:{port}",
         TICKSTOCK_POLYGON_API_KEY=KEY, TICKSTOCK_POLYGON_CALLS_PER_MINUTE="0",
     )  # fmt: skip
     said = only_problem(result)
