@@ -31,18 +31,18 @@ PARTITIONED = {"raw_daily_bars", "ohlcv_daily", "bar_features", "patterns"}
 N_PARTITIONS = 70
 # How many checks each has.
 ASSETS = {
-    "symbols": 1, "sessions": 1, "splits": 1, "dividends": 1, "raw_daily_bars": 1, "ohlcv_daily": 3, "bar_features": 2,
-    "patterns": 2, "backtest_metrics": 2,
+    "symbols": 1, "sessions": 1, "splits": 1, "dividends": 1, "raw_daily_bars": 1, "ohlcv_daily": 4, "bar_features": 2,
+    "patterns": 2, "backtest_metrics": 2, "provider_reconciliation": 1,
 }  # fmt: skip
 # What the embedded server lacks is warned of.
 WARNED = "database"
-COUNTED = {name: name for name in ASSETS.keys() - {"raw_daily_bars", "backtest_metrics"}} | {
+COUNTED = {name: name for name in ASSETS.keys() - {"raw_daily_bars", "backtest_metrics", "provider_reconciliation"}} | {
     "backtest_metrics": "backtest_results"
 }
 # Wide enough that the graph is shown with all that it says of each asset, narrow enough to be read in a README.
-SCREEN = ViewportSize(width=1840, height=1080)
+SCREEN = ViewportSize(width=1840, height=1760)
 HEADER_PIXELS = 110
-EMPTY_SPOT = (200, 800)
+EMPTY_SPOT = (90, 1700)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from tickstock_assets.settings import settings
 BEST_SHOWN = 10
 ENOUGH_TRADES = 30
 PATTERNS_SHOWN = 15
+JOBS = ("reference", "daily_history", "reconciliation", "backtest")
 
 
 @app.command()
@@ -66,7 +67,7 @@ def _materialize(home: Path, *, quiet: bool) -> str:
         with launching.open_instance(home) as instance:
             engine()
             launching.close_interrupted_runs(instance)
-            jobs = {name: defs.resolve_job_def(name) for name in ("reference", "daily_history", "backtest")}
+            jobs = {name: defs.resolve_job_def(name) for name in JOBS}
             progress.update(task, total=sum(len(job.graph.node_defs) for job in jobs.values()))
 
             def on_step(step: str) -> None:
@@ -78,6 +79,7 @@ def _materialize(home: Path, *, quiet: bool) -> str:
             years = [int(year) for year in YEARS.get_partition_keys()]
             for tags in [rectangle_tags(group, known, years[0], years[-1]) for group in side_by_side(wanted, known)]:
                 launching.run_job(instance, jobs["daily_history"], tags, on_step)
+            launching.run_job(instance, jobs["reconciliation"], {}, on_step)
             launching.run_job(instance, jobs["backtest"], {}, on_step)
             progress.update(task, description="Done")
             return last_backtest(instance)
