@@ -19,7 +19,15 @@ from tickstock_assets.storage import embedded
 
 TERMS = {"capital": 100_000.0, "holding_bars": 5, "commission_bps": 1.0, "slippage_bps": 2.0}
 RISK_FREE_RATE, SESSIONS_A_YEAR = 0.02, 252
-UNPARTITIONED = {"symbols", "sessions", "splits", "dividends", "backtest_metrics", "database"}
+UNPARTITIONED = {
+    "symbols",
+    "sessions",
+    "splits",
+    "dividends",
+    "backtest_metrics",
+    "provider_reconciliation",
+    "database",
+}
 PARTITIONED = {"raw_daily_bars", "ohlcv_daily", "bar_features", "patterns"}
 N_PARTITIONS = 5 * 14
 
