@@ -618,7 +618,7 @@ def test_the_demo_runs_on_a_server_from_migration_to_backtest(home: Path, demo: 
     assert not (home / "postgres").exists()
     with psycopg.connect(tcp_server.url("dagster")) as connection:
         assert connection.execute("SELECT count(*), min(status), max(status) FROM runs").fetchone() == (
-            3, "SUCCESS", "SUCCESS",
+            4, "SUCCESS", "SUCCESS",
         )  # fmt: skip
     status = json.loads(succeeded(tickstock("db", "status", "--json", home=home, TICKSTOCK_DATABASE_URL=address)))
     assert status["server"] == f"PostgreSQL at 127.0.0.1:{tcp_server.port}"
