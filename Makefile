@@ -16,7 +16,7 @@ ui: $(INSTALLED) ## Open the Dagster web UI on http://127.0.0.1:3000
 	@$(BIN)/tickstock ui
 
 test: $(INSTALLED) ## Run the tests, with coverage, a process a core
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 lint: $(INSTALLED) ## Check style, types and formatting
 	@$(BIN)/ruff check .

@@ -32,10 +32,10 @@ NEW_YORK = "America/New_York"
 
 
 @contextmanager
-def simulator(symbols: int) -> Iterator[str]:
+def simulator(symbols: int, *options: str) -> Iterator[str]:
     """Run a simulated vendor in a process of its own; yield its address."""
     command = [str(Path(sys.executable).parent / "tickstock"), "simulate", "--port", "0", "--symbols", str(symbols)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:

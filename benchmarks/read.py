@@ -22,10 +22,10 @@ from adbc_driver_postgresql import dbapi
 from sqlalchemy import Engine
 
 from tickstock_assets.storage import embedded
-from tickstock_assets.storage.bar_requests import bar_request
 from tickstock_assets.storage.bulk import merge
 from tickstock_assets.storage.database import open_database
 from tickstock_assets.storage.market_data import MarketReader
+from tickstock_assets.storage.readings import reading
 
 SYMBOLS, DAYS, TIMES = 200, 2_500, 10
 ROUNDS, WHOLE_ROUNDS, YEARS_READ = 200, 7, 2_000
@@ -113,7 +113,9 @@ def read_years(reader: MarketReader, symbols: int, times: int, reads: int) -> tu
         symbol, year = draw.choice(symbol_names(symbols)) + draw.choice(suffixes), FIRST_YEAR + draw.randrange(1, YEARS)
         start, end = date(year, 1, 1), date(year + 1, 1, 1)
         found.append(milliseconds(lambda symbol=symbol, start=start, end=end: reader.bars(symbol, "1d", start, end)))
-    statement, parameters = bar_request(symbol, "1d", start=start, end=end).statement()
+    request = reading(symbol, "1d", start=start, end=end).stored
+    assert request is not None
+    statement, parameters = request.statement()
     plan = reader.pool.read(f"EXPLAIN {statement}", parameters).column(0).to_pylist()
     print("\n".join(plan))
     cuts = statistics.quantiles(found, n=100)

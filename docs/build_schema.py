@@ -1,9 +1,14 @@
-"""Writes docs/schema.md, the entity-relationship diagram and every column, from what a live database says of itself.
+"""Writes docs/schema.md and sql/columns.csv from what a live database says of itself.
+
+The first is for people: the entity-relationship diagram and every column. The second is for the web UI, which shows the
+columns of each table asset without asking a database (defs/columns.py).
 
 Run `.venv/bin/python docs/build_schema.py` after a new revision: it migrates a new database on a server of its own,
-reads the catalog and rewrites the file. A test holds the file against the same.
+reads the catalog and rewrites both files. A test holds them against the same.
 """
 
+import csv
+import io
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +22,7 @@ from tickstock_assets.storage import embedded, migrate
 from tickstock_assets.storage.database import open_engine
 
 SCHEMA = Path(__file__).parent / "schema.md"
+COLUMNS_LISTED = Path(__file__).parents[1] / "sql" / "columns.csv"
 HEADING = """# Schema
 
 Made by `docs/build_schema.py` from a newly migrated database; changes belong in `sql/`.
@@ -84,16 +90,27 @@ class ForeignKey:
 
 def describe(connection: Connection) -> str:
     """Return the text of docs/schema.md for the schema that a database has."""
-    columns: dict[str, list[Column]] = defaultdict(list)
-    for row in connection.execute(text(COLUMNS)).mappings():
-        column = Column(**{**row, "type": _short(row["type"])})
-        columns[column.relation].append(column)
+    columns = _columns(connection)
     foreign_keys = [ForeignKey(**row) for row in connection.execute(text(RELATIONS)).mappings()]
     return "\n".join([HEADING, *_diagram(columns, foreign_keys), "", *_tables(columns, foreign_keys)])
 
 
-def build() -> str:
-    """Return that text for a newly migrated database on an embedded server that ends with the call."""
+def list_columns(connection: Connection) -> str:
+    """Return the text of sql/columns.csv for that schema: a line a column of each table."""
+    written = io.StringIO()
+    lines = csv.writer(written, lineterminator="\n")
+    lines.writerow(["table", "column", "type", "required", "in_key", "meaning"])
+    for table, columns in _columns(connection).items():
+        lines.writerows(
+            [table, one.name, one.type, one.required, one.in_primary_key, one.said]
+            for one in columns
+            if not one.is_view
+        )
+    return written.getvalue()
+
+
+def build() -> tuple[str, str]:
+    """Return both texts for a newly migrated database on an embedded server that ends with the call."""
     with tempfile.TemporaryDirectory(prefix="tickstock-schema-") as folder:
         home = Path(folder)
         server = embedded.acquire(home)
@@ -102,12 +119,20 @@ def build() -> str:
             engine = open_engine(make_url(server.url("schema")))
             migrate.upgrade(engine)
             with engine.connect() as connection:
-                described = describe(connection)
+                both = describe(connection), list_columns(connection)
             engine.dispose()
-            return described
+            return both
         finally:
             embedded.release(home)
             embedded.destroy(home)
+
+
+def _columns(connection: Connection) -> dict[str, list[Column]]:
+    columns: dict[str, list[Column]] = defaultdict(list)
+    for row in connection.execute(text(COLUMNS)).mappings():
+        column = Column(**{**row, "type": _short(row["type"])})
+        columns[column.relation].append(column)
+    return columns
 
 
 def _short(sql_type: str) -> str:
@@ -151,4 +176,5 @@ def _tables(columns: dict[str, list[Column]], foreign_keys: list[ForeignKey]) ->
 
 
 if __name__ == "__main__":
-    SCHEMA.write_text(build(), encoding="utf-8")
+    for file, content in zip((SCHEMA, COLUMNS_LISTED), build(), strict=True):
+        file.write_text(content, encoding="utf-8")

@@ -75,6 +75,12 @@ def pytest_collection(session: pytest.Session) -> None:
         pytest.exit(f"CI: expected a TimescaleDB of the Apache edition, found none: {reason}", returncode=1)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that take minutes, so that in the end no process is left alone with one of them."""
+    items.sort(key=lambda item: "end_to_end" not in item.path.parts)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that uses a server on every tier there is and it is for."""
     if "tier" not in metafunc.fixturenames:

@@ -14,16 +14,21 @@ MAY_IMPORT = {
     "storage": {"storage", "domain", "project_files"},
     "simulator": {"simulator", "domain"},
     "loading": {"loading", "domain", "providers", "storage", "settings"},
-    "defs": {"defs", "domain", "loading", "providers", "storage", "settings", "project_files"},
+    # Of providers: Retry-After, and what keeps secrets out of messages and logs.
+    "alerting": {"alerting", "domain", "providers", "storage", "settings"},
+    "metrics": {"metrics", "defs", "domain", "loading", "providers", "storage", "settings"},
+    "defs": {"defs", "alerting", "domain", "loading", "providers", "storage", "settings", "project_files"},
     "definitions": {"defs", "settings"},
     "settings": {"domain"},
     "project_files": set(),
     "cli": {
+        "alerting",
         "cli",
         "defs",
         "definitions",
         "domain",
         "loading",
+        "metrics",
         "project_files",
         "providers",
         "settings",
@@ -32,8 +37,8 @@ MAY_IMPORT = {
     },
     "__init__": set(),
 }
-# No I/O, no Dagster, no clock in the kernel.
-KERNEL_MAY_USE = {"numpy", "pandas", "pandera", "exchange_calendars", "talib", "numba"}
+# No I/O, no Dagster, no clock in the kernel; of Arrow, what computes on columns.
+KERNEL_MAY_USE = {"numpy", "pandas", "pandera", "pyarrow", "exchange_calendars", "talib", "numba"}
 KERNEL_MAY_NOT_USE_OF_THE_STANDARD_LIBRARY = {
     "os",
     "pathlib",
@@ -91,14 +96,15 @@ def test_the_kernel_has_no_io_no_dagster_and_no_clock(module: Path) -> None:
 
 def test_only_settings_reads_the_environment() -> None:
     # Launching hands the environment on to Dagster's processes, and so do we to pg_dump with a password in it; starting a
-    # server needs a clean one for its children.
+    # server needs a clean one for its children. Dagster's processes are told by it whose children they are.
     readers = {
         str(path.relative_to(PACKAGE))
         for path in MODULES
         if "os.environ" in path.read_text() or "getenv" in path.read_text()
     }
     assert readers <= {"defs/launching.py", "storage/embedded.py", "storage/placement.py", "storage/keeper.py"} | {
-        "storage/client_programs.py"
+        "storage/client_programs.py",
+        "defs/parent_watch.py",
     }
 
 

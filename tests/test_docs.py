@@ -28,11 +28,13 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 LONGEST_LINE = 160
 LONGEST_DECISION = 40
 # Where a name without its folder may be: what a reader of the tree sees, and no environment or cache.
-FOLDERS = ("tickstock_assets", "tests", "sql", "docs", "benchmarks", ".ci", ".github")
+FOLDERS = ("tickstock_assets", "tests", "sql", "docs", "benchmarks", "ops", ".ci", ".github")
 FILE_TYPES = (".py", ".md", ".sql", ".toml", ".yaml", ".yml", ".png", ".mako")
 MADE_WHEN_RUNNING = {".tickstock/"}
-# The one folder outside the home that the program itself makes.
-KNOWN_TO_EVERY_MACHINE = {"/var/lib/tickstock"}
+# The one folder outside the home that the program itself makes, and the home in the containers of the production stack.
+KNOWN_TO_EVERY_MACHINE = {"/var/lib/tickstock", "/srv/tickstock"}
+# Of the exporter.
+ENDPOINTS = {"/health/db"}
 
 every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT)))
 
@@ -64,7 +66,7 @@ def missing_paths(text: str) -> list[str]:
 
 def machine_paths(text: str) -> set[str]:
     """Return the absolute paths, in which a machine could show."""
-    return set(re.findall(r"(?<![\w.:/)>])/[A-Za-z][\w.-]*(?:/[\w.-]*\w)+", text)) - KNOWN_TO_EVERY_MACHINE
+    return set(re.findall(r"(?<![\w.:/)>])/[A-Za-z][\w.-]*(?:/[\w.-]*\w)+", text)) - KNOWN_TO_EVERY_MACHINE - ENDPOINTS
 
 
 def verbs() -> dict[str, Any]:
@@ -72,6 +74,9 @@ def verbs() -> dict[str, Any]:
 
     def below(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         if hasattr(command, "commands"):
+            # `tickstock backfill` is a verb, and so is `tickstock backfill list`.
+            if command.invoke_without_command and path:
+                yield " ".join(path), command
             for name, child in command.commands.items():
                 yield from below(child, (*path, name))
         else:
@@ -83,7 +88,8 @@ def verbs() -> dict[str, Any]:
 def verbs_named_in(text: str) -> set[str]:
     """Return what follows the word tickstock in code."""
     found = re.findall(
-        r"(?<![\w./-])(?:\.venv/bin/)?tickstock ((?:db|quarantine) [a-z-]+|[a-z]+)", "\n".join(code_in(text))
+        r"(?<![\w./-])(?:\.venv/bin/)?tickstock ((?:alerts|backfill|db|quarantine|rollups|sessions|splits) [a-z][a-z-]*|[a-z]+)",
+        "\n".join(code_in(text)),
     )
     return set(found)
 
@@ -94,13 +100,15 @@ def targets() -> set[str]:
 
 
 def arrows_of_the_picture() -> set[tuple[str, str]]:
-    """Return the arrows of the README's mermaid diagram."""
+    """Return the arrows of the README's mermaid diagram; a box with several names in it stands for each of them."""
     (picture,) = re.findall(r"^```mermaid\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    boxes = {box: names.split(", ") for box, names in re.findall(r'^ +(\w+)\["([\w, ]+)"\]$', picture, re.MULTILINE)}
     arrows = set()
     for line in picture.splitlines():
-        stations = [part.split("&") for part in line.split("-->")]
-        for left, right in pairwise(stations):
-            arrows |= {(one.strip(), other.strip()) for one in left for other in right}
+        stations = [[part.strip() for part in station.split("&")] for station in line.split("-->")]
+        named = [[name for part in station for name in boxes.get(part, [part])] for station in stations]
+        for left, right in pairwise(named):
+            arrows |= {(one, other) for one in left for other in right}
     return arrows
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,12 +10,14 @@ import pydantic
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from tickstock_assets.domain import lifecycle
+from tickstock_assets.domain import alerts, lifecycle
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.lifecycle import Lifecycle, Lifecycles
 
 ENV_PREFIX = "TICKSTOCK_"
 HTTP_URL = r"^https?://[^\s/]+"
+WEBSOCKET_URL = r"^wss?://[^\s/]+"
+REDIS_URL = r"^rediss?://[^\s/]+"
 
 
 def _interval(text: str) -> str:
@@ -47,6 +50,13 @@ class Settings(BaseSettings):
     dagster_database: Annotated[
         str, Field(pattern=r"^[a-z_][a-z0-9_]*$", description="Database of Dagster's own storage, on the same server")
     ] = "dagster"
+    broker_url: Annotated[
+        SecretStr | None,
+        Field(description="Redis that hands runs to Celery workers: redis://:password@host:6379/0; unset, no workers"),
+    ] = None
+    max_concurrent_runs: Annotated[
+        int, Field(ge=1, le=1000, description="Runs of Dagster at work at once; the others wait in its queue")
+    ] = 4
     pool_size: Annotated[int, Field(ge=1, le=1000, description="Connections that a process keeps open when idle")] = 5
     pool_max: Annotated[
         int, Field(ge=1, le=1000, description="Connections that a process has open at once, at most")
@@ -66,6 +76,18 @@ class Settings(BaseSettings):
     low_disk_gb: Annotated[
         float, Field(ge=0, description="Free space of the home folder, in GB, below which it is warned of")
     ] = 5
+    update_delay_minutes: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=10_000,
+            description="Minutes from a session's close to its update; providers may need longer than that",
+        ),
+    ] = 30
+    runs_kept_days: Annotated[
+        int,
+        Field(ge=1, le=36_500, description="Days for which Dagster's record of a run is kept; its last results stay"),
+    ] = 90
     providers: Annotated[
         str | None,
         Field(
@@ -90,6 +112,13 @@ class Settings(BaseSettings):
     polygon_url: Annotated[str, Field(pattern=HTTP_URL, description="Address of Polygon's REST API")] = (
         "https://api.massive.com"
     )
+    polygon_stream_url: Annotated[
+        str,
+        Field(
+            pattern=WEBSOCKET_URL,
+            description="Address of Polygon's live feed; wss://delayed.massive.com for plans fifteen minutes behind",
+        ),
+    ] = "wss://socket.massive.com"
     polygon_calls_per_minute: Annotated[
         int, Field(ge=0, le=100_000, description="Requests a minute that the Polygon plan allows; 0 for no limit")
     ] = 5
@@ -132,6 +161,31 @@ class Settings(BaseSettings):
     quarantine_threshold: Annotated[
         float, Field(ge=0, le=1, description="Share of rejected rows above which downstream assets are blocked")
     ] = 0.05
+    gap_attempts: Annotated[
+        int,
+        Field(
+            ge=0, le=100, description="How often missing bars are fetched again before they are given up; 0 for never"
+        ),
+    ] = 5
+    watch_folder: Annotated[
+        Path | None,
+        Field(description="Folder of CSV lists of symbols whose history is to be loaded; unset, none is read"),
+    ] = None
+    tick_flush_seconds: Annotated[
+        float, Field(gt=0, le=3600, description="Seconds after which streamed ticks are stored, at the latest")
+    ] = 5.0
+    tick_flush_count: Annotated[
+        int, Field(ge=1, le=1_000_000, description="Number of streamed ticks at which all there are get stored")
+    ] = 100
+    tick_buffer_most: Annotated[
+        int,
+        Field(
+            ge=1, le=1_000_000_000, description="Streamed ticks that wait for the database; then the feed is held back"
+        ),
+    ] = 1_000_000
+    tick_sync: Annotated[
+        bool, Field(description="Have streamed ticks on the disk at each flush, for machines whose power may fail")
+    ] = False
     backtest_capital: Annotated[float, Field(gt=0, description="Starting capital of a backtest, in USD")] = 100_000.0
     backtest_holding_bars: Annotated[
         int, Field(ge=1, le=1000, description="Bars a position is held unless it is stopped out")
@@ -145,6 +199,51 @@ class Settings(BaseSettings):
     risk_free_rate: Annotated[
         float, Field(gt=-1, lt=1, description="Risk-free rate a year, as a fraction; for Sharpe and Sortino")
     ] = 0.02
+
+    alert_webhooks: Annotated[
+        SecretStr | None,
+        Field(description="Addresses that alerts are posted to, Slack-compatible, with commas between them; secrets"),
+    ] = None
+    alert_mail_to: Annotated[
+        str | None, Field(description="Addresses that alerts are mailed to, with commas between them")
+    ] = None
+    alert_mail_from: Annotated[str, Field(description="Address that alerts are mailed from")] = "tickstock@localhost"
+    smtp_host: Annotated[str | None, Field(description="Server that mail is sent over")] = None
+    smtp_port: Annotated[
+        int | None, Field(ge=1, le=65535, description="Its port; unset 587 for starttls, 465 for ssl, 25 for none")
+    ] = None
+    smtp_security: Annotated[
+        Literal["starttls", "ssl", "none"],
+        Field(description="How the connection to it is encrypted: after its greeting, from the start, or not at all"),
+    ] = "starttls"
+    smtp_user: Annotated[str | None, Field(description="User to log in to it as; unset there is no login")] = None
+    smtp_password: Annotated[SecretStr | None, Field(description="Password of that user")] = None
+    alert_warnings: Annotated[
+        bool, Field(description="Whether checks that only warn are alerted too, not just those that are errors")
+    ] = False
+    alert_quiet_minutes: Annotated[
+        str | None,
+        Field(
+            description="Minutes in which nobody is told of the same alert again: 30 for all, or by kind, such as "
+            "lag=2880,run_failed=5; unset each kind has its own"
+        ),
+    ] = None
+    alert_lag_sessions: Annotated[
+        int,
+        Field(
+            ge=0, le=10_000, description="Sessions that bars may be behind the providers before it is alerted; 0 never"
+        ),
+    ] = 3
+    ui_url: Annotated[
+        str | None,
+        Field(pattern=HTTP_URL, description="Address of the web UI as people reach it, for links in alerts"),
+    ] = None
+
+    @field_validator("alert_quiet_minutes")
+    @classmethod
+    def _says_quiet_periods(cls, text: str | None) -> str | None:
+        alerts.quiet_periods(text)
+        return text
 
     @field_validator("home")
     @classmethod
@@ -160,6 +259,14 @@ class Settings(BaseSettings):
             if error.errno == errno.ENAMETOOLONG:
                 raise ValueError(f"expected a folder, found a name that is too long, {str(home)!r}") from None
         return home
+
+    @field_validator("broker_url")
+    @classmethod
+    def _is_redis(cls, address: SecretStr | None) -> SecretStr | None:
+        if address is not None and not re.match(REDIS_URL, address.get_secret_value()):
+            # It may have a password in it, so what was found is not repeated.
+            raise ValueError("expected redis://:password@host:port/0, found something else")
+        return address
 
     @pydantic.field_validator("pool_max")
     @classmethod
@@ -227,6 +334,11 @@ class Settings(BaseSettings):
     def home_path(self) -> Path:
         """The home folder as an absolute path."""
         return self.home.resolve()
+
+    @property
+    def tick_spill_path(self) -> Path:
+        """Folder of streamed ticks that are not stored yet."""
+        return self.home_path / "ticks"
 
     @property
     def landing_path(self) -> Path:

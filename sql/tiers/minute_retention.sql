@@ -7,7 +7,7 @@
 DO $$
 DECLARE
     retention    INTERVAL := nullif(current_setting('tickstock.minute_retention'), '')::INTERVAL;
-    mark         TIMESTAMPTZ := (SELECT dropped_before FROM tier.minutes_dropped);
+    mark         TIMESTAMPTZ := (SELECT dropped_before FROM minutes_dropped);
     reach        INTERVAL := date_trunc('hour', least(retention - INTERVAL '1 day', now() - mark));
     wanted       RECORD;
     found        RECORD;

@@ -12,6 +12,5 @@ BEGIN
     END LOOP;
 END
 $$;
-DROP TABLE IF EXISTS tier.minutes_dropped;
 DROP FUNCTION IF EXISTS tier.drop_chunks_before(REGCLASS, TIMESTAMPTZ);
 DROP SCHEMA IF EXISTS tier;

@@ -4,16 +4,6 @@
 -- the base's bars that the aggregate does not have. So bars whose minutes are gone, or that never had any, are kept.
 -- Fixed widths in UTC only: days and sessions come from the calendar. Types are the table's to the letter, so that
 -- sql/views/ohlcv_bars.sql can be run again over the new views; the caller does that.
-CREATE TABLE IF NOT EXISTS tier.minutes_dropped (
-    only_row          BOOLEAN PRIMARY KEY DEFAULT TRUE,
-    dropped_before    TIMESTAMPTZ,
-    CONSTRAINT chk_minutes_dropped_only_row CHECK (only_row)
-);
-COMMENT ON TABLE tier.minutes_dropped IS 'Up to when minutes may have been dropped; rollups before it are never computed again.';
-COMMENT ON COLUMN tier.minutes_dropped.only_row IS 'Always true: there is one row.';
-COMMENT ON COLUMN tier.minutes_dropped.dropped_before IS 'Minutes before this moment may be missing although their rollups are kept, UTC; NULL when none were dropped.';
-INSERT INTO tier.minutes_dropped DEFAULT VALUES ON CONFLICT DO NOTHING;
-
 DO $$
 DECLARE
     wanted      RECORD;

@@ -162,15 +162,18 @@ def test_db_stop_refuses_while_another_process_uses_it_unless_forced(home: Path)
 
 
 def test_coverage_finds_every_session_of_the_calendar(demo: Demo) -> None:
-    held = json.loads(succeeded(tickstock("coverage", "--json", home=demo.home)))
+    every = json.loads(succeeded(tickstock("coverage", "--json", home=demo.home)))
+    held = [row for row in every if row["timeframe"] == "1d"]
+    # The last month is twenty sessions of 390 minutes, none of them a half day.
+    minutes = [(row["symbol"], row["source"], row["bars"]) for row in every if row["timeframe"] == "1m"]
+    assert minutes == [(row["symbol"], "synthetic", 7800) for row in held]
     assert [(row["symbol"], row["bars"]) for row in held] == [
         ("AAPL", 3270), ("FB", 196), ("GOOG", 2148), ("IBM", 3270), ("MSFT", 3270),
     ]  # fmt: skip
     assert all(row["expected"] == row["bars"] and row["missing"] == [] for row in held)
     assert all((row["timeframe"], row["source"], row["last"]) == ("1d", "sample", "2013-03-01") for row in held)
 
-    [apple] = json.loads(succeeded(tickstock("coverage", "AAPL", "--json", home=demo.home)))
-    assert apple == held[0]
+    assert json.loads(succeeded(tickstock("coverage", "AAPL", "--json", home=demo.home))) == [every[0], every[5]]
     shown = succeeded(tickstock("coverage", home=demo.home))
     assert all(row["symbol"] in shown and f"{row['bars']:,}" in shown for row in held)
 
@@ -260,6 +263,7 @@ def test_bars_as_a_table_go_to_a_file_when_one_is_named(demo: Demo, tmp_path: Pa
     [
         (["AAPL", "--start", "2001-01-02", "--end", "2001-01-01"], "--end: expected a day on or after --start 2001-01-02"),
         (["AAPL", "--start", "2020-01-01"], "AAPL: expected stored bars of 1d from 2020-01-01, found none; `tickstock coverage"),
+        (["AAPL", "--start", "2010-01-01", "--end", "2010-01-31", "--timeframe", "30m"], "`tickstock rollups run` makes"),
         (["NOPE"], "NOPE: expected a known symbol, found none of that name; known are AAPL, FB"),
         (["AAPL", "--format", "csv", "-o", "/nowhere/bars.csv"], "/nowhere/bars.csv"),
         (["AAPL", "--as-of", "0001-01-01T00:00+14:00"], "as_of: expected a moment in the years 1 to 9999 of UTC"),
@@ -290,12 +294,44 @@ def test_bars_take_what_people_type_for_a_timeframe(demo: Demo) -> None:
             succeeded(tickstock("bars", "AAPL", *FIRST_DAY, "--timeframe", typed, "--json", home=demo.home))
         )
         assert day == FIRST_BAR
-    assert "AAPL: expected stored bars of 1m, found none" in sentence_of(
-        tickstock("bars", "AAPL", "--timeframe", "minute", home=demo.home)
+    minute = ["--timeframe", "minute", "--json"]
+    of_a_session = succeeded(
+        tickstock("bars", "AAPL", "--start", "2013-02-01", "--end", "2013-02-01", *minute, home=demo.home)
     )
-    assert "timeframe: expected one of 1m" in sentence_of(
-        tickstock("bars", "AAPL", "--timeframe", "2h", home=demo.home)
+    assert len(json.loads(of_a_session)) == 390
+    assert "AAPL: expected stored bars of 1m" in sentence_of(
+        tickstock("bars", "AAPL", "--end", "2012-12-31", *minute, home=demo.home)
     )
+    assert "timeframe: expected a number and a unit such as 1m" in sentence_of(
+        tickstock("bars", "AAPL", "--timeframe", "2x", home=demo.home)
+    )
+
+
+def test_longer_bars_are_made_of_the_stored_ones(demo: Demo) -> None:
+    year = ["--start", "2012-01-01", "--end", "2012-12-31", "--json"]
+    # The last week of the year ends in the next one, and is whole.
+    longer = ["--start", "2012-01-01", "--end", "2013-01-31", "--json"]
+    daily = pd.DataFrame(json.loads(succeeded(tickstock("bars", "IBM", *longer, home=demo.home))))
+    for typed, frequency in (("weekly", "W-SUN"), ("1M", "M")):
+        made = json.loads(succeeded(tickstock("bars", "IBM", *year, "--timeframe", typed, home=demo.home)))
+        expected = daily.groupby(pd.to_datetime(daily["date"]).dt.to_period(frequency)).agg(
+            date=("date", "first"), open=("open", "first"), high=("high", "max"), low=("low", "min"),
+            close=("close", "last"), volume=("volume", "sum"),
+        )  # fmt: skip
+        expected = expected[expected["date"] <= "2012-12-31"]
+        assert [{name: row[name] for name in expected} for row in made] == expected.to_dict("records")
+
+
+def test_filled_and_forming_bars_are_marked(demo: Demo) -> None:
+    last = ["--start", "2013-02-28", "--fill", "--forming"]
+    rows = json.loads(succeeded(tickstock("bars", "AAPL", *last, "--json", home=demo.home)))
+    # The sample ends on the first of March, a Friday.
+    assert [(row["date"], row["filled"], row["forming"], row["source"]) for row in rows] == [
+        ("2013-02-28", False, False, "sample"), ("2013-03-01", False, False, "sample"), ("2013-03-04", True, False, "filled"),
+    ]  # fmt: skip
+    shown = succeeded(tickstock("bars", "AAPL", *last, home=demo.home))
+    assert "forming" in shown
+    assert shown.count("yes") == 1
 
 
 def test_bars_as_of_a_moment_before_all_loads_are_none_and_of_a_later_one_refused(demo: Demo) -> None:
@@ -403,7 +439,8 @@ def test_seed_beside_the_demo_leaves_its_bars_and_detections_alone(demo: Demo, d
     try:
         succeeded(tickstock("seed", home=demo.home))
         assert of_the_demo() == before
-        apple = json.loads(succeeded(tickstock("coverage", "AAPL", "--json", home=demo.home)))
+        every = json.loads(succeeded(tickstock("coverage", "AAPL", "--json", home=demo.home)))
+        apple = [row for row in every if row["timeframe"] == "1d"]
         assert [(row["source"], row["bars"], len(row["missing"])) for row in apple] == [
             ("sample", 3270, 0), ("synthetic", 252, 0),
         ]  # fmt: skip
@@ -618,7 +655,7 @@ def test_the_demo_runs_on_a_server_from_migration_to_backtest(home: Path, demo: 
     assert not (home / "postgres").exists()
     with psycopg.connect(tcp_server.url("dagster")) as connection:
         assert connection.execute("SELECT count(*), min(status), max(status) FROM runs").fetchone() == (
-            4, "SUCCESS", "SUCCESS",
+            7, "SUCCESS", "SUCCESS",
         )  # fmt: skip
     status = json.loads(succeeded(tickstock("db", "status", "--json", home=home, TICKSTOCK_DATABASE_URL=address)))
     assert status["server"] == f"PostgreSQL at 127.0.0.1:{tcp_server.port}"

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from tests.conftest import tickstock
-from tests.loading.simulated import ALPHA_VANTAGE_KEY, FILES_KEY, FILES_SECRET, POLYGON_KEY
+from tests.loading.simulated import FILES_KEY, FILES_SECRET, KEYS_KNOWN, both_vendors
 from tests.storage import tiers
 from tickstock_assets.domain.sessions import trading_sessions
 from tickstock_assets.simulator import Market, Plan, Simulator, Vendor
@@ -19,7 +19,7 @@ from tickstock_assets.storage.bulk import merge
 
 CHECKS = [
     "settings", "database", "schema", "tier", "polygon", "polygon quota", "alpha_vantage", "alpha_vantage quota",
-    "flat files", "calendar", "sessions", "home folder", "landing folder", "dagster", "clock",
+    "flat files", "calendar", "sessions", "home folder", "landing folder", "dagster", "clock", "alerts",
 ]  # fmt: skip
 
 
@@ -30,20 +30,13 @@ def market() -> Market:
 
 @pytest.fixture
 def simulator(market: Market) -> Iterator[Simulator]:
-    plans = {
-        Vendor.POLYGON: Plan(keys=frozenset({POLYGON_KEY})),
-        Vendor.ALPHA_VANTAGE: Plan(keys=frozenset({ALPHA_VANTAGE_KEY})),
-    }
-    with Simulator(market, plans) as running:
+    with Simulator(market, KEYS_KNOWN) as running:
         yield running
 
 
 def variables(simulator: Simulator) -> dict[str, str]:
     return {
-        "TICKSTOCK_POLYGON_URL": simulator.url,
-        "TICKSTOCK_POLYGON_API_KEY": POLYGON_KEY,
-        "TICKSTOCK_ALPHA_VANTAGE_URL": f"{simulator.url}/query",
-        "TICKSTOCK_ALPHA_VANTAGE_API_KEY": ALPHA_VANTAGE_KEY,
+        **both_vendors(simulator),
         "TICKSTOCK_FLAT_FILES_URL": f"{simulator.url}/flatfiles",
         "TICKSTOCK_FLAT_FILES_ACCESS_KEY": FILES_KEY,
         "TICKSTOCK_FLAT_FILES_SECRET_KEY": FILES_SECRET,

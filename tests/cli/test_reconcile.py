@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from tests.conftest import tickstock
-from tests.loading.simulated import ALPHA_VANTAGE_KEY, POLYGON_KEY
-from tickstock_assets.simulator import Market, Plan, Simulator, Vendor
+from tests.loading.simulated import ALPHA_VANTAGE_KEY, KEYS_KNOWN, POLYGON_KEY, both_vendors
+from tickstock_assets.simulator import Market, Simulator
 
 SPAN = ("--start", "2022-10-03", "--end", "2022-12-30")
 # 21 sessions in each of October, November and December 2022.
@@ -20,22 +20,15 @@ SESSIONS = 63
 
 @pytest.fixture(scope="module")
 def simulator() -> Iterator[Simulator]:
-    plans = {
-        Vendor.POLYGON: Plan(keys=frozenset({POLYGON_KEY})),
-        Vendor.ALPHA_VANTAGE: Plan(keys=frozenset({ALPHA_VANTAGE_KEY})),
-    }
     market = Market(2, date(2022, 9, 1), date(2023, 1, 31), sample=False, extended_hours=True)
-    with Simulator(market, plans) as running:
+    with Simulator(market, KEYS_KNOWN) as running:
         yield running
 
 
 def variables(simulator: Simulator) -> dict[str, str]:
     return {
-        "TICKSTOCK_POLYGON_URL": simulator.url,
-        "TICKSTOCK_POLYGON_API_KEY": POLYGON_KEY,
+        **both_vendors(simulator),
         "TICKSTOCK_POLYGON_CALLS_PER_MINUTE": "0",
-        "TICKSTOCK_ALPHA_VANTAGE_URL": f"{simulator.url}/query",
-        "TICKSTOCK_ALPHA_VANTAGE_API_KEY": ALPHA_VANTAGE_KEY,
         "TICKSTOCK_ALPHA_VANTAGE_PREMIUM": "true",
         "TICKSTOCK_ALPHA_VANTAGE_CALLS_PER_MINUTE": "0",
         "TICKSTOCK_ALPHA_VANTAGE_CALLS_PER_DAY": "1000",
@@ -122,7 +115,6 @@ def test_minute_bars_are_compared_and_those_outside_the_sessions_counted_apart(
         (("S9999", *SPAN), "S9999: polygon has no such symbol"),
         (("S0001", "--start", "2021-03-01", "--end", "2021-03-31"),
          "S0001 2021-03-01..2021-03-31: expected bars of the same days from polygon and alpha_vantage, found none"),
-        (("S0001", "--between", "polygon,sample", "--timeframe", "minute"), "expected minute bars of both, found none of sample"),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(

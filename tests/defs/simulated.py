@@ -39,19 +39,25 @@ def environment(simulator: Simulator, calls_per_day: int) -> dict[str, str]:
 
 
 def forget_settings() -> None:
-    """Let the next use read the settings anew."""
+    """Let the next use read the settings anew; no connection of the old ones stays open."""
+    if resources.engine.cache_info().currsize:
+        resources.engine().dispose()
     for cached in (resources.lineup, resources.engine, settings):
         cached.cache_clear()
 
 
-def know(engine: Engine, instance: dg.DagsterInstance, symbols: Sequence[str]) -> None:
+def know(
+    engine: Engine, instance: dg.DagsterInstance, symbols: Sequence[str], first: date = FIRST, last: date = LAST
+) -> None:
     """Enter instruments and sessions, as the reference assets would."""
     with engine.begin() as connection:
         connection.execute(
             text("INSERT INTO symbols (symbol, exchange) SELECT unnest(CAST(:symbols AS text[])), 'XNYS'"),
             {"symbols": list(symbols)},
         )
-        merge(connection, "sessions", trading_sessions("XNYS", FIRST, LAST))
+        merge(connection, "sessions", trading_sessions("XNYS", first, last))
+        # Who loads them says so.
+        connection.execute(text("INSERT INTO requested_history (symbol, timeframe) SELECT symbol, '1d' FROM symbols"))
     instance.add_dynamic_partitions(str(SYMBOLS.name), list(symbols))
 
 
@@ -63,9 +69,9 @@ class Project:
     engine: Engine
     instance: dg.DagsterInstance
 
-    def run(self, tags: Mapping[str, str]) -> None:
-        """Run the job in which the daily history is built, here and now; TickstockError when it fails."""
-        launching.run_job(self.instance, defs.resolve_job_def("daily_history"), tags, lambda _: None)
+    def run(self, tags: Mapping[str, str], job: str = "daily_history") -> None:
+        """Run the job in which history is built, here and now; TickstockError when it fails."""
+        launching.run_job(self.instance, defs.resolve_job_def(job), tags, lambda _: None)
 
     def asked_for(self) -> list[str]:
         """Return the symbols that the vendor was asked for, in the order of the calls."""

@@ -13,6 +13,7 @@ from tests.defs.simulated import FIRST, KEY, LAST, environment, forget_settings,
 from tests.end_to_end.commands import other_holders, start
 from tests.storage.servers import wait_until
 from tickstock_assets.defs import launching
+from tickstock_assets.defs.request_runs import REQUEST_TAG
 from tickstock_assets.project_files import project_file
 from tickstock_assets.simulator import Plan, Simulator, Vendor
 from tickstock_assets.storage import backfill_requests, embedded, migrate
@@ -65,18 +66,20 @@ def test_the_daemon_runs_what_is_due_one_run_after_the_other(
         request = backfill_requests.enter(connection, ["S0001", "S0003"], "1d", FIRST, LAST)
     variables = environment(simulator, calls_per_day=25) | {"DAGSTER_HOME": str(launching.prepare_dagster_home(home))}
     log = tmp_path / "daemon.log"
+    # A schedule's may be due meanwhile.
+    of_request = dg.RunsFilter(tags={REQUEST_TAG: request})
     process = start(*ARGUMENTS, home=home, log=log, program=DAEMON, **variables)
     try:
-        for n_finished in (1, 2):
-            wait_until(lambda n=n_finished: sum(run.is_finished for run in instance.get_runs()) >= n)
+        wait_until(lambda: sum(run.is_finished for run in instance.get_runs(of_request)) == 2)
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
-    assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}, log.read_text()
-    first, second = sorted((one.start_time or 0.0, one.end_time or 0.0) for one in instance.get_run_records())
+    assert {run.status for run in instance.get_runs(of_request)} == {dg.DagsterRunStatus.SUCCESS}, log.read_text()
+    first, second = sorted((one.start_time or 0.0, one.end_time or 0.0) for one in instance.get_run_records(of_request))
     assert 0 < first[1] <= second[0]
     assert {pool.name: pool.limit for pool in instance.event_log_storage.get_pool_limits()} == {
-        "provider_alpha_vantage": 1
+        "provider_alpha_vantage": 1,
+        "heavy_writes": 1,
     }
     assert sorted(call.symbol for call in simulator.record.calls) == ["S0001", "S0003"]
     with engine.connect() as connection:

@@ -7,8 +7,8 @@ import dagster as dg
 import pytest
 
 from tests.defs.conftest import OpenProject
-from tests.defs.simulated import KEY, Project
-from tickstock_assets.defs.partitions import key, rectangle_tags
+from tests.defs.simulated import FIRST, KEY, LAST, Project
+from tickstock_assets.defs.partitions import BY_YEAR, rectangle_tags
 from tickstock_assets.defs.unfinished import finished_partitions
 from tickstock_assets.domain.errors import TickstockError
 from tickstock_assets.domain.windows import Window
@@ -30,7 +30,7 @@ def next_midnight() -> datetime:
 
 def everything(project: Project) -> dict[str, str]:
     tickers = project.simulator.market.tickers
-    return rectangle_tags(tickers, tickers, 2011, 2012)
+    return rectangle_tags(tickers, tickers, FIRST, LAST)
 
 
 def failure_of(project: Project) -> dg.DagsterEvent:
@@ -73,7 +73,9 @@ def test_a_run_without_calls_left_ends_with_the_moment_at_which_it_goes_on(open_
 
     # The 25 that came are materialized, both years; nothing downstream ran.
     came = set(project.asked_for())
-    assert project.materialized("raw_daily_bars") == {key(symbol, year) for symbol in came for year in (2011, 2012)}
+    assert project.materialized("raw_daily_bars") == {
+        BY_YEAR.key(symbol, day) for symbol in came for day in (FIRST, LAST)
+    }
     assert project.materialized("ohlcv_daily") == set()
 
     # The same run again makes no call and no second request.
@@ -108,7 +110,7 @@ def test_what_fails_for_good_makes_no_request_and_leaves_what_came_materialized(
     with project.engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO symbols (symbol, exchange) VALUES ('NONE', 'XNYS')")
     with pytest.raises(TickstockError, match=r"1 of 3 windows did not come, first NONE .*; run it again to fetch only"):
-        project.run(rectangle_tags(["S0001", "S0002", "NONE"], ["S0001", "S0002", "NONE"], 2011, 2011))
+        project.run(rectangle_tags(["S0001", "S0002", "NONE"], ["S0001", "S0002", "NONE"], FIRST, FIRST))
     assert project.materialized("raw_daily_bars") == {"S0001|2011", "S0002|2011"}
     assert project.rows("SELECT count(*) FROM backfill_requests") == [(0,)]
 

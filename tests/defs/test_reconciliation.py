@@ -12,7 +12,7 @@ from tests.defs.simulated import FIRST, Project
 from tests.storage import tiers
 from tickstock_assets.definitions import defs
 from tickstock_assets.defs import resources
-from tickstock_assets.defs.partitions import RANGE_END_TAG, RANGE_START_TAG, key
+from tickstock_assets.defs.partitions import RANGE_END_TAG, RANGE_START_TAG
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.fetching import land_missing
 from tickstock_assets.loading.lineup import Lineup
@@ -109,7 +109,7 @@ def test_bars_that_another_than_the_first_provider_served_are_shown_by_source(
     resources.lineup.cache_clear()
 
     def sources(year: int) -> dg.AssetCheckEvaluation:
-        tags = {RANGE_START_TAG: key("S0001", year), RANGE_END_TAG: key("S0001", year)}
+        tags = {RANGE_START_TAG: f"S0001|{year}", RANGE_END_TAG: f"S0001|{year}"}
         result = defs.resolve_job_def("daily_history").execute_in_process(instance=project.instance, tags=tags)
         assert result.success
         return next(check for check in result.get_asset_check_evaluations() if check.check_name == "ohlcv_daily_source")

@@ -1,17 +1,21 @@
 """Requests become runs when they are due, once, and are closed when their runs have ended."""
 
+from datetime import UTC, date, datetime
+
 import dagster as dg
 import pytest
+from dagster._core.events import StepMaterializationData
 from dagster._core.instance.config import PoolGranularity
-from dagster._core.storage.tags import RUN_KEY_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import RETRY_NUMBER_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG, WILL_RETRY_TAG
 
 from tests.defs.conftest import OpenProject
 from tests.defs.simulated import FIRST, KEY, LAST, Project
 from tickstock_assets.definitions import defs
-from tickstock_assets.defs import sensors
+from tickstock_assets.defs import request_runs, sensors
 from tickstock_assets.defs.assets.raw import POOL
-from tickstock_assets.defs.partitions import RANGE_END_TAG, RANGE_START_TAG, rectangle_tags, side_by_side
-from tickstock_assets.defs.request_runs import ATTEMPT_TAG, REQUEST_TAG
+from tickstock_assets.defs.partitions import BY_MONTH, RANGE_END_TAG, RANGE_START_TAG, rectangle_tags, side_by_side
+from tickstock_assets.defs.pools import HEAVY_WRITES
+from tickstock_assets.defs.request_runs import ATTEMPT_TAG, HISTORIES, REQUEST_TAG, TRADES
 from tickstock_assets.defs.sensors import due_requests
 from tickstock_assets.domain.errors import TickstockError
 from tickstock_assets.simulator import Vendor
@@ -35,15 +39,24 @@ def tick(project: Project) -> list[dg.RunRequest]:
 
 def tags_of(wanted: dg.RunRequest) -> dict[str, str]:
     """Return the tags that Dagster's daemon gives to the run."""
-    return {**wanted.tags, RUN_KEY_TAG: str(wanted.run_key)}
+    return {**wanted.tags, RUN_KEY_TAG: str(wanted.run_key), SENSOR_NAME_TAG: "due_requests"}
 
 
 def make_run(
-    project: Project, wanted: dg.RunRequest, status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED, **tags: str
+    project: Project,
+    wanted: dg.RunRequest,
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
+    parent: dg.DagsterRun | None = None,
+    **tags: str,
 ) -> dg.DagsterRun:
     """Enter a run as the daemon does; nothing is done for it."""
-    job = defs.resolve_job_def("daily_history")
-    return project.instance.create_run_for_job(job_def=job, tags={**tags_of(wanted), **tags}, status=status)
+    return project.instance.create_run_for_job(
+        job_def=defs.resolve_job_def("daily_history"),
+        tags={**tags_of(wanted), **tags},
+        status=status,
+        parent_run_id=parent and parent.run_id,
+        root_run_id=parent and parent.run_id,
+    )
 
 
 def enter(project: Project, *symbols: str, timeframe: str = "1d") -> str:
@@ -62,7 +75,7 @@ def test_what_a_day_had_no_calls_for_is_fetched_the_next_day_and_nothing_twice(o
     project = open_project(companies=30, calls_per_day=25)
     tickers = project.simulator.market.tickers
     with pytest.raises(TickstockError, match="continues at"):
-        project.run(rectangle_tags(tickers, tickers, 2011, 2012))
+        project.run(rectangle_tags(tickers, tickers, FIRST, LAST))
     assert len(project.asked_for()) == 25
     ((request,),) = project.rows("SELECT id::text FROM backfill_requests")
 
@@ -71,7 +84,7 @@ def test_what_a_day_had_no_calls_for_is_fetched_the_next_day_and_nothing_twice(o
 
     project.a_day_passes()
     (wanted,) = tick(project)
-    assert wanted.job_name is None  # the sensor's only job
+    assert wanted.job_name == "daily_history"
     assert wanted.tags == {
         RANGE_START_TAG: "S0001|2011",
         RANGE_END_TAG: "S0030|2012",
@@ -126,6 +139,39 @@ def test_a_sensor_killed_between_tick_and_run_asks_for_the_same_run_once_more(op
     assert find(project, request).attempts == 1
 
 
+def test_a_request_of_minutes_becomes_a_run_of_months_that_loads_and_rolls_them_up(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=25)
+    with project.engine.begin() as connection:
+        request = backfill_requests.enter(connection, ["S0001"], "1m", date(2012, 7, 2), date(2012, 8, 1))
+    (wanted,) = tick(project)
+    assert wanted.job_name == "minute_history"
+    assert wanted.tags == {
+        RANGE_START_TAG: "S0001|2012-07",
+        RANGE_END_TAG: "S0001|2012-08",
+        REQUEST_TAG: request,
+        ATTEMPT_TAG: "1",
+    }
+    project.run(tags_of(wanted), wanted.job_name)
+    assert tick(project) == []
+    assert find(project, request).status == "succeeded"
+    assert project.materialized("ohlcv_1min") == {"S0001|2012-07", "S0001|2012-08"}
+    # 21 sessions in July, the third a half day, and 23 in August; nobody's daily bars are loaded.
+    assert project.rows("SELECT source, count(*) FROM ohlcv_daily GROUP BY source") == [("rollup:alpha_vantage", 44)]
+    assert project.rows("SELECT count(*) FROM touched_buckets WHERE intraday_at IS NULL OR daily_at IS NULL") == [(0,)]
+
+
+def test_minutes_that_a_day_has_no_calls_for_are_a_request_of_minutes(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=1)
+    tags = rectangle_tags(["S0001"], ["S0001"], date(2012, 7, 1), date(2012, 8, 1), BY_MONTH)
+    with pytest.raises(TickstockError, match="continues at"):
+        project.run(tags, "minute_history")
+    assert project.rows("SELECT symbols, timeframe::text, start_date, end_date FROM backfill_requests") == [
+        (["S0001"], "1m", date(2012, 7, 1), date(2012, 8, 31))
+    ]
+    assert len(project.materialized("raw_minute_bars")) == 1
+    assert project.materialized("ohlcv_1min") == set()
+
+
 def test_symbols_that_do_not_stand_side_by_side_are_runs_of_their_own(open_project: OpenProject) -> None:
     project = open_project(companies=6, calls_per_day=25)
     request = enter(project, "S0001", "S0002", "S0004", "S0006")
@@ -138,7 +184,8 @@ def test_symbols_that_do_not_stand_side_by_side_are_runs_of_their_own(open_proje
     make_run(project, wanted[0], dg.DagsterRunStatus.SUCCESS)
     make_run(project, wanted[1])
     assert tick(project) == wanted[2:]
-    assert find(project, request).progress == pytest.approx(1 / 3, abs=1e-6)
+    # Two years of two symbols, of four.
+    assert find(project, request).progress == 0.5
 
 
 def test_a_tick_starts_a_bounded_number_of_runs_and_the_next_goes_on(
@@ -165,7 +212,7 @@ def test_a_tick_starts_a_bounded_number_of_runs_and_the_next_goes_on(
     ("symbols", "timeframe", "years", "complaint"),
     [
         (["S0001", "OTHER"], "1d", (2011, 2012), "expected symbols that are partitions, found 1 that are not: OTHER"),
-        (["S0001"], "1m", (2011, 2012), "expected timeframe 1d, the only one with partitions, found 1m"),
+        (["S0001"], "5m", (2011, 2012), "expected timeframe 1d or 1m, found 5m, which is rolled up from minutes"),
         (["S0001"], "1d", (1990, 2012), "expected a range within 2000 to 2013, found 1990 to 2012"),
     ],
 )
@@ -206,6 +253,22 @@ def test_a_run_that_a_person_cancelled_cancels_its_request(open_project: OpenPro
     assert find(project, request).status == "cancelled"
 
 
+def test_what_a_person_cancelled_is_not_begun_again_when_a_budget_ended_another_run(
+    open_project: OpenProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = open_project(companies=2, calls_per_day=1)
+    monkeypatch.setattr(request_runs, "SYMBOLS_A_RUN", 1)
+    # Of a day's only call nothing is left.
+    project.run(rectangle_tags(["S0001"], project.simulator.market.tickers, FIRST, LAST))
+    request = enter(project)
+    first, second = tick(project)
+    with pytest.raises(TickstockError, match="continues at"):
+        project.run(tags_of(second))
+    make_run(project, first, dg.DagsterRunStatus.CANCELED)
+    assert tick(project) == []
+    assert find(project, request).status == "cancelled"
+
+
 def test_a_run_done_again_after_its_request_was_closed_becomes_a_request_of_its_own(open_project: OpenProject) -> None:
     project = open_project(companies=2, calls_per_day=1)
     request = enter(project)
@@ -222,12 +285,132 @@ def test_a_crashed_run_that_dagster_starts_again_is_waited_for(open_project: Ope
     project = open_project(companies=1, calls_per_day=25)
     request = enter(project)
     (wanted,) = tick(project)
-    make_run(project, wanted, dg.DagsterRunStatus.FAILURE, **{WILL_RETRY_TAG: "true"})
+    crashed = make_run(project, wanted, dg.DagsterRunStatus.FAILURE, **{WILL_RETRY_TAG: "true"})
     assert tick(project) == []
     assert find(project, request).status == "running"
+    # Made and not queued: Dagster finds the crashed one by the key, and would take asking for done.
+    make_run(project, wanted, dg.DagsterRunStatus.NOT_STARTED, crashed, **{RETRY_NUMBER_TAG: "1"})
+    assert tick(project) == []
     make_run(project, wanted, dg.DagsterRunStatus.SUCCESS)
     assert tick(project) == []
     assert find(project, request).status == "succeeded"
+
+
+def test_a_cancelled_requests_runs_are_stopped_whoever_cancelled_it(open_project: OpenProject) -> None:
+    project = open_project(companies=3, calls_per_day=25)
+    request = enter(project, "S0001", "S0003")
+    first, second = tick(project)
+    at_work, not_queued = make_run(project, first), make_run(project, second, dg.DagsterRunStatus.NOT_STARTED)
+    # What a person has started again is his own.
+    again = make_run(project, first, parent=at_work)
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE backfill_requests SET status = 'cancelled'")
+    assert tick(project) == []
+    stand = {run.run_id: run.status for run in project.instance.get_runs()}
+    # The process of a run that is at work is told to end; Dagster notes when it has.
+    assert stand == {
+        at_work.run_id: dg.DagsterRunStatus.CANCELING,
+        not_queued.run_id: dg.DagsterRunStatus.CANCELED,
+        again.run_id: dg.DagsterRunStatus.STARTED,
+    }
+    assert find(project, request).status == "cancelled"
+
+
+def test_a_run_that_was_deleted_is_asked_for_again(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=25)
+    enter(project)
+    (wanted,) = tick(project)
+    run = make_run(project, wanted)
+    assert tick(project) == []
+    project.instance.delete_run(run.run_id)
+    (again,) = tick(project)
+    assert (again.run_key, again.tags) == (wanted.run_key, wanted.tags)
+
+
+def test_a_run_whose_process_was_lost_gives_its_request_the_reason(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=25)
+    request = enter(project)
+    (wanted,) = tick(project)
+    # Else Dagster would start it again, and it would be waited for.
+    run = make_run(project, wanted, **{"dagster/max_retries": "0"})
+    project.instance.report_run_failed(run, "The process of this run is lost.")
+    assert tick(project) == []
+    failed = find(project, request)
+    assert (failed.status, failed.error) == ("failed", f"run {run.run_id[:8]}: The process of this run is lost.")
+
+
+def test_a_request_is_as_far_as_the_partitions_that_its_runs_have_made(open_project: OpenProject) -> None:
+    project = open_project(companies=2, calls_per_day=25)
+    request = enter(project)
+    (wanted,) = tick(project)
+    run = make_run(project, wanted)
+    for asset, keys in (
+        ("raw_daily_bars", ["S0001|2011", "S0001|2012", "S0002|2011"]),
+        ("ohlcv_daily", ["S0001|2011"]),
+    ):
+        for key in [*keys, *keys]:  # one that was made twice is one
+            made = dg.AssetMaterialization(asset, partition=key)
+            event = dg.DagsterEvent(
+                "ASSET_MATERIALIZATION", run.job_name, event_specific_data=StepMaterializationData(made)
+            )
+            project.instance.report_dagster_event(event, run.run_id)
+    assert tick(project) == []
+    # Of four assets by four partitions.
+    assert find(project, request).progress == 4 / 16
+
+
+def test_the_assets_that_are_counted_are_those_of_the_jobs_that_have_the_partitions() -> None:
+    for history in (*HISTORIES.values(), TRADES):
+        job = defs.resolve_job_def(history.job)
+        graph = job.asset_layer.asset_graph
+        of_grid = {
+            key.to_user_string()
+            for key in job.asset_layer.executable_asset_keys
+            if graph.get(key).partitions_def == history.grid.definition
+        }
+        assert set(history.assets) == of_grid
+        order = [key.to_user_string() for key in graph.toposorted_asset_keys if key.to_user_string() in of_grid]
+        assert order[0] == history.assets[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ("end_date = 'infinity'", "expected a range within 2000 to 2013, found 2011 to 9999"),
+        ("start_date = '0044-03-15 BC'", "expected a range within 2000 to 2013"),
+        ("symbols = '{\"S0001|2011\"}'", "found 1 that are not: S0001|2011"),
+        ("timeframe = '1h'", "expected timeframe 1d or 1m, found 1h"),
+    ],
+)
+@pytest.mark.parametrize("status", ["requested", "running"])
+def test_a_row_that_was_edited_to_nonsense_fails_with_a_sentence_and_the_next_goes_on(
+    open_project: OpenProject, change: str, complaint: str, status: str
+) -> None:
+    project = open_project(companies=2, calls_per_day=25)
+    request = enter(project, "S0001")
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE backfill_requests SET {change}, status = '{status}'")
+    enter(project, "S0002")
+    (wanted,) = tick(project)
+    assert wanted.tags[RANGE_START_TAG] == "S0002|2011"
+    failed = find(project, request)
+    assert failed.status == "failed"
+    assert complaint in str(failed.error)
+
+
+def test_a_tick_with_nothing_to_do_says_what_it_waits_for(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=25)
+    with project.engine.begin() as connection:
+        until = datetime(2199, 1, 1, tzinfo=UTC)
+        backfill_requests.enter(connection, ["S0001"], "1d", FIRST, LAST, not_before=until)
+    with dg.build_sensor_context(instance=project.instance) as context:
+        result = due_requests(context)
+    assert isinstance(result, dg.SensorResult)
+    said = result.skip_reason
+    assert isinstance(said, dg.SkipReason)
+    assert said.skip_message == (
+        "No request is due: 0 at work, 1 waiting for a budget, the first until 2199-01-01 00:00 UTC"
+    )
 
 
 def test_the_pool_has_its_limit_from_the_first_tick_and_a_persons_limit_stays(open_project: OpenProject) -> None:
@@ -235,10 +418,10 @@ def test_the_pool_has_its_limit_from_the_first_tick_and_a_persons_limit_stays(op
     storage = project.instance.event_log_storage
     assert POOL not in storage.get_concurrency_keys()
     tick(project)
-    assert {pool.name: pool.limit for pool in storage.get_pool_limits()} == {POOL: 1}
+    assert {pool.name: pool.limit for pool in storage.get_pool_limits()} == {POOL: 1, HEAVY_WRITES: 1}
     storage.set_concurrency_slots(POOL, 3)
     tick(project)
-    assert {pool.name: pool.limit for pool in storage.get_pool_limits()} == {POOL: 3}
+    assert {pool.name: pool.limit for pool in storage.get_pool_limits()} == {POOL: 3, HEAVY_WRITES: 1}
 
 
 def test_a_run_in_this_process_is_not_held_up_by_a_full_pool(open_project: OpenProject) -> None:
@@ -249,7 +432,7 @@ def test_a_run_in_this_process_is_not_held_up_by_a_full_pool(open_project: OpenP
     assert granularity is PoolGranularity.RUN
     taken = project.instance.event_log_storage.claim_concurrency_slot(POOL, "another run", "raw_daily_bars")
     assert taken.is_claimed
-    project.run(rectangle_tags(["S0001"], ["S0001"], 2011, 2012))
+    project.run(rectangle_tags(["S0001"], ["S0001"], FIRST, LAST))
     assert project.asked_for() == ["S0001"]
 
 

@@ -1,12 +1,15 @@
 """The contract of daily bars: one worked row for each rule."""
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tickstock_assets.domain.errors import ContractError
 from tickstock_assets.domain.quality import violations
-from tickstock_assets.domain.schemas import daily_bars
+from tickstock_assets.domain.schemas import daily_bars, minute_bars
+from tickstock_assets.domain.sessions import trading_sessions
 
 SESSIONS = pd.Series(pd.to_datetime(["2024-01-02", "2024-01-03", "2024-01-04", "2024-01-05"]).astype("datetime64[us]"))
 CONTRACT = daily_bars(SESSIONS)
@@ -91,3 +94,24 @@ def test_a_column_of_another_type_cannot_be_judged() -> None:
 def test_offending_rows_keep_their_place_in_the_frame() -> None:
     rows = frame({}, {"date": "2024-01-03", "volume": -1.0}, {"date": "2024-01-04"}).set_index(pd.Index([7, 3, 5]))
     assert violations(rows, CONTRACT).index.tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("moment", "rule"),
+    [
+        # July 4th 2012 was a holiday, the 3rd a half day: after-hours trading ended at 17:00 New York, which is 21:00 UTC.
+        ("2012-07-03 20:59", None),
+        ("2012-07-03 21:00", "outside_hours"),
+        ("2012-07-04 15:00", "not_a_session"),
+        ("2012-07-05 07:59", "outside_hours"),
+        ("2012-07-05 08:00", None),
+        ("2012-07-05 23:59", None),
+        ("2012-07-06 00:00", "outside_hours"),
+    ],
+)
+def test_a_minute_in_which_the_exchange_is_closed_is_rejected(moment: str, rule: str | None) -> None:
+    stamp = pd.Timestamp(moment, tz="UTC")
+    day = stamp.tz_convert("America/New_York").tz_localize(None).normalize()
+    rows = frame({"date": day}).assign(timestamp=pd.Series([stamp]).astype("datetime64[us, UTC]"))
+    contract = minute_bars(trading_sessions("XNYS", date(2012, 7, 1), date(2012, 7, 31)))
+    assert violations(rows, contract)["rule"].tolist() == ([] if rule is None else [rule])

@@ -65,11 +65,29 @@ class Landed:
     identity: Identity
 
 
+class Loads:
+    """What each load landed, the oldest answer first, to be noted after each."""
+
+    def __init__(self) -> None:
+        self.landed: list[list[Landed]] = []
+        self._known: set[tuple[str, int]] = set()
+
+    def note(self, engine: Engine) -> None:
+        """Read off the ledger what was landed since the last time."""
+        now = _landed(engine)
+        self.landed.append([one for key, one in now.items() if key not in self._known])
+        self._known |= now.keys()
+
+
 class Expected:
-    """What must be stored and what must be in quarantine, of some orders, as the ledger now stands."""
+    """What must be stored and what must be in quarantine, of some orders, after some loads.
+
+    Where a load has several answers for a day, as when a key is refused half-way and the rest is asked of the whole market,
+    only the newest is read.
+    """
 
     def __init__(
-        self, simulator: Simulator, engine: Engine, orders: Iterable[Ordered], only_regular_before: date
+        self, simulator: Simulator, loads: Loads, orders: Iterable[Ordered], only_regular_before: date
     ) -> None:
         self._simulator, self._market = simulator, simulator.market
         self._only_regular_before = only_regular_before
@@ -78,7 +96,7 @@ class Expected:
             span = {day.date() for day in pd.date_range(order.start, order.end)}
             for symbol in order.symbols:
                 self._days[order.dataset, symbol] |= span
-        self._landed = _landed(engine)
+        self._loads = loads.landed
         self._answers = Counter(
             (str(call.vendor), call.route, call.symbol, call.window)
             for call in simulator.record.calls
@@ -162,13 +180,15 @@ class Expected:
         return wrong
 
     def _answering(self, key: Key) -> list[Landed]:
+        """Return the answers that were read for a row, one a load and source."""
         dataset, symbol, _ = key
         day = _day(key)
-        return [
-            one
-            for one in self._landed
-            if one.dataset == dataset and one.symbol in {symbol, None} and one.start <= day <= one.end
-        ]
+        read: dict[tuple[int, str], Landed] = {}
+        for number, load in enumerate(self._loads):
+            for one in load:
+                if one.dataset == dataset and one.symbol in {symbol, None} and one.start <= day <= one.end:
+                    read[number, one.source] = one
+        return list(read.values())
 
     def _is_wrong(self, landed: Landed, faults: set[tuple[Identity, Fault]], kinds: set[Fault]) -> bool:
         # The second answer to the same question is right.
@@ -207,12 +227,18 @@ def _impossible(row: dict[str, Any] | None) -> set[str]:
     return found | ({"high_below_low"} if row["high"] < row["low"] else set())
 
 
-def _landed(engine: Engine) -> list[Landed]:
+def _landed(engine: Engine) -> dict[tuple[str, int], Landed]:
+    """Return every landed window, the oldest answer first, under its id and how often it was asked for."""
     with engine.connect() as connection:
-        rows = connection.execute(text("SELECT * FROM load_ledger WHERE status = 'landed'")).all()
-    return [
-        Landed(row.dataset, row.symbol, row.window_start, row.window_end, row.provider, _identity(row)) for row in rows
-    ]
+        rows = connection.execute(
+            text("SELECT * FROM load_ledger WHERE status = 'landed' ORDER BY finished_at, id")
+        ).all()
+    return {
+        (str(row.id), row.attempts): Landed(
+            row.dataset, row.symbol, row.window_start, row.window_end, row.provider, _identity(row)
+        )
+        for row in rows
+    }
 
 
 def _identity(row: Any) -> Identity:

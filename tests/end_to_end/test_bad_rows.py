@@ -183,7 +183,9 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_every_bad_row_is_quarantined_with_its_reason_and_none_is_stored_or_lost(home: Path, file: Path) -> None:
-    first = tickstock("demo", "--json", home=home, TICKSTOCK_SAMPLE_FILE=str(file))
+    # Of AAA's 2001 a row in seventeen is bad.
+    demo = {"TICKSTOCK_SAMPLE_FILE": str(file), "TICKSTOCK_QUARANTINE_THRESHOLD": "0.1"}
+    first = tickstock("demo", "--json", home=home, **demo)
     assert first.returncode == 0, first.stderr
     quarantined = query(home, "SELECT * FROM quarantined_bars")
     found = {json.dumps(row["row"], sort_keys=True): (row["rule"], row["reason"]) for row in quarantined}
@@ -218,13 +220,13 @@ def test_every_bad_row_is_quarantined_with_its_reason_and_none_is_stored_or_lost
     assert query(home, "SELECT count(*) AS n FROM patterns")[0]["n"] > 0
     assert query(home, "SELECT count(*) AS n FROM backtest_trades")[0]["n"] > 0
     # And the same rows are not set aside twice.
-    again = tickstock("demo", "--json", home=home, TICKSTOCK_SAMPLE_FILE=str(file))
+    again = tickstock("demo", "--json", home=home, **demo)
     assert again.returncode == 0, again.stderr
     assert again.stdout == first.stdout
     assert query(home, "SELECT * FROM quarantined_bars") == quarantined
 
 
-def test_a_file_that_is_mostly_wrong_stops_with_one_sentence_before_anything_is_computed(
+def test_a_year_that_is_mostly_wrong_is_held_back_alone_and_the_demo_stops_with_one_sentence(
     home: Path, file: Path
 ) -> None:
     refused = tickstock(
@@ -240,16 +242,18 @@ def test_a_file_that_is_mostly_wrong_stops_with_one_sentence_before_anything_is_
     assert f"rows_stored {len(GOOD)}, rows_quarantined 23," in sentence
     assert "threshold 0.01" in sentence
     assert quarantine_check(home)["severity"]["__enum__"] == "AssetCheckSeverity.ERROR"
-    # What is good is kept and what is bad is set aside, but nothing is computed from them.
+    # What is good is kept and what is bad is set aside, and nothing is computed from that symbol's year, nor traded on.
     assert stored_keys(home) == sorted((row[0], row[1]) for row in GOOD)
     assert query(home, "SELECT count(*) AS n FROM quarantined_bars") == [{"n": len(BAD_ROWS) + 1}]
-    for table in ("bar_features", "patterns", "backtest_runs"):
-        assert query(home, f"SELECT count(*) AS n FROM {table}") == [{"n": 0}], table
-    # Someone who has looked at them may raise the threshold; nothing is fetched again.
+    held_back = [row for row in GOOD if row[0] == "AAA" and row[1].startswith("2001")]
+    assert query(home, "SELECT count(*) AS n FROM bar_features") == [{"n": len(GOOD) - len(held_back)}]
+    assert query(home, "SELECT count(*) AS n FROM backtest_runs") == [{"n": 0}]
+    # Someone who has looked at them may raise the threshold; nothing is fetched again, only the minutes are new.
     ledger = query(home, "SELECT * FROM load_ledger ORDER BY id")
+    assert {row["dataset"] for row in ledger} == {"daily_bars"}
     accepted = tickstock(
         "demo", "--json", home=home, TICKSTOCK_SAMPLE_FILE=str(file), TICKSTOCK_QUARANTINE_THRESHOLD="1"
     )
     assert accepted.returncode == 0, accepted.stderr
-    assert query(home, "SELECT * FROM load_ledger ORDER BY id") == ledger
+    assert query(home, "SELECT * FROM load_ledger WHERE dataset = 'daily_bars' ORDER BY id") == ledger
     assert query(home, "SELECT count(*) AS n FROM bar_features") == [{"n": len(GOOD)}]

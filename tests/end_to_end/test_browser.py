@@ -1,113 +1,96 @@
 """What a newcomer sees: the web UI on the demo's database, in a real Chromium, read off its pages."""
 
-import os
 import re
-import shutil
-import signal
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Locator, Page, ViewportSize, expect
 from sqlalchemy import Engine, text
 
 from tests.conftest import Demo
-from tests.end_to_end.commands import free_port, other_holders, start
+from tests.end_to_end.browsing import chromium, new_page, pictures, running_ui
 from tests.storage.servers import wait_until
+from tickstock_assets.definitions import defs
 
-PROJECT = Path(__file__).parents[2]
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-START_SECONDS = 120
-WAIT_MILLISECONDS = 60_000
-expect.set_options(timeout=WAIT_MILLISECONDS)
-PARTITIONED = {"raw_daily_bars", "ohlcv_daily", "bar_features", "patterns"}
-# Five symbols by the years 2000 to 2013.
-N_PARTITIONS = 70
-# How many checks each has.
-ASSETS = {
-    "symbols": 1, "sessions": 1, "splits": 1, "dividends": 1, "raw_daily_bars": 1, "ohlcv_daily": 4, "bar_features": 2,
-    "patterns": 2, "backtest_metrics": 2, "provider_reconciliation": 1,
-}  # fmt: skip
-# What the embedded server lacks is warned of.
-WARNED = "database"
-COUNTED = {name: name for name in ASSETS.keys() - {"raw_daily_bars", "backtest_metrics", "provider_reconciliation"}} | {
-    "backtest_metrics": "backtest_results"
+# Five symbols by the years 2000 to 2013, by the months until March 2013, and by the days since 2012.
+BY_YEAR = dict.fromkeys(
+    ("raw_daily_bars", "ohlcv_daily", "bar_features", "patterns", "quality_findings", "quality_scores"), 5 * 14
+)
+BY_MONTH = dict.fromkeys(("raw_minute_bars", "ohlcv_1min"), 5 * (13 * 12 + 3))
+# Of single trades the sample has none.
+NEVER = dict.fromkeys(("raw_trades", "ticks", "tick_minute_bars"), 5 * (366 + 60))
+# How many checks each has; snapshot tests say which.
+GRAPH = defs.resolve_asset_graph()
+ASSETS = {key.to_user_string(): len(GRAPH.get_check_keys_for_assets({key})) for key in GRAPH.get_all_asset_keys()}
+# What the embedded server lacks is warned of, and two bars that look odd; of each by one check.
+WARNED = {"database", "quality_findings"}
+# Assets whose pages have a row count, and the tables of which it is.
+COUNTED = {
+    **{
+        name: name for name in ("symbols", "sessions", "splits", "dividends", "ohlcv_daily", "bar_features", "patterns")
+    },
+    "backtest_metrics": "backtest_results",
 }
+# Inches at 80 dots: 8 by 3.2, and 9 by 1.4 with 0.22 for each of five symbols.
+LINES, HEAT_MAP = [640, 256], [720, 200]
 # Wide enough that the graph is shown with all that it says of each asset, narrow enough to be read in a README.
-SCREEN = ViewportSize(width=1840, height=1760)
+SCREEN = ViewportSize(width=3000, height=2100)
+NODE = "[class*=AssetNode_assetNodeBox]"
 HEADER_PIXELS = 110
-EMPTY_SPOT = (90, 1700)
+SIDE_PIXELS = 70
+EMPTY_SPOT = (90, 2040)
 
 
 @pytest.fixture(scope="module")
 def ui(demo: Demo, demo_database: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `tickstock ui` on the demo's home; afterwards nothing of it may be left."""
-    port = free_port()
-    log = tmp_path_factory.mktemp("ui") / "ui.log"
-    process = start("ui", "--port", str(port), home=demo.home, log=log)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_served(address, log)
+    with running_ui(demo.home, tmp_path_factory.mktemp("ui") / "ui.log") as address:
         yield address
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
-    assert address in log.read_text()
-    assert "Warning" not in log.read_text()
     # The webserver, the daemon and the code server let go of the database; this test still has it.
-    wait_until(lambda: not other_holders(demo.home))
     with demo_database.connect() as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
-        assert "CI" not in os.environ, f"expected one of {', '.join(PROGRAMS)} on the path, found none"
-        pytest.skip("no Chromium on the path; the pages of the web UI stay untested")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(ui: str, browser: Browser) -> Iterator[Page]:
     """A page of the UI, for a browser that has never been there."""
-    page = browser.new_page(base_url=ui, viewport=SCREEN)
-    page.set_default_timeout(WAIT_MILLISECONDS)
-    yield page
-    page.close()
+    with new_page(browser, ui, SCREEN) as page:
+        yield page
 
 
-def test_the_lineage_page_shows_every_asset_materialized_with_passing_checks(page: Page, tmp_path: Path) -> None:
+def test_the_lineage_page_shows_all_that_the_sample_has_materialized_with_passing_checks(
+    page: Page, tmp_path: Path
+) -> None:
     open_whole_lineage(page)
     for asset, n_checks in ASSETS.items():
         shown = node(page, asset)
-        expect(shown.get_by_text(f"{n_checks} / {n_checks} Passed")).to_be_visible()
-        if asset in PARTITIONED:
-            expect(shown.get_by_text("100% filled")).to_be_visible()
-            expect(shown.get_by_text(f"{N_PARTITIONS} partitions", exact=True)).to_be_visible()
+        n_passed = 0 if asset in NEVER else n_checks - (asset in WARNED)
+        if n_checks:
+            expect(shown.get_by_text(f"{n_passed} / {n_checks} Passed")).to_be_visible()
+        expect(shown.get_by_label("warning_outline")).to_have_count(1 if asset in WARNED else 0)
+        if asset in BY_YEAR | BY_MONTH | NEVER:
+            n_partitions = (BY_YEAR | BY_MONTH | NEVER)[asset]
+            filled = 100 if asset in BY_YEAR else 1 if asset in BY_MONTH else 0
+            expect(shown.get_by_text(f"{filled}% filled", exact=True)).to_be_visible()
+            expect(shown.get_by_text(f"{n_partitions:,} partitions", exact=True)).to_be_visible()
         else:
             expect(shown.get_by_text("Materialized", exact=True)).to_be_visible()
-    # The database stands by itself, beside the graph and perhaps beyond the edge of the screen.
-    assert page.locator("[class*=AssetNode_assetNodeBox]").count() - node(page, WARNED).count() == len(ASSETS)
+    assert page.locator(NODE).count() == len(ASSETS)
+    assert page.locator(NODE, has=page.get_by_text("0% filled", exact=True)).count() == len(NEVER)
     said = page.inner_text("body")
     assert not re.search(r"(?i)failed|missing|error|stale|never materialized|join the dagster community", said)
-    picture = PROJECT / "docs/images" if os.environ.get("TICKSTOCK_SCREENSHOTS") == "1" else tmp_path
-    picture.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=picture / "lineage.png")
+    page.screenshot(path=pictures(tmp_path) / "lineage.png")
 
 
 def test_what_the_server_lacks_stands_on_the_database_as_a_warning_with_what_turns_it_on(page: Page) -> None:
-    page.goto(f"/assets/{WARNED}?view=checks")
+    page.goto("/assets/database?view=checks")
     expect(page.get_by_text("database_features_on").first).to_be_visible()
     page.get_by_text("database_features_on").first.click()
     said = page.get_by_text(
@@ -125,38 +108,73 @@ def test_the_row_count_on_an_assets_page_is_what_sql_counts(page: Page, demo_dat
     expect(label.locator("xpath=../..")).to_contain_text(re.compile(r"\d"))
     found = re.search(r"Row count\s+([\d,]+)", page.inner_text("body"))
     assert found, page.inner_text("body")
-    with demo_database.connect() as connection:
-        stored = connection.execute(text(f"SELECT count(*) FROM {COUNTED[asset]}")).scalar_one()
-    assert int(found[1].replace(",", "")) == stored
+    assert int(found[1].replace(",", "")) == count(demo_database, COUNTED[asset])
 
 
-@pytest.mark.parametrize("asset", sorted(PARTITIONED))
+@pytest.mark.parametrize(
+    ("asset", "name", "rows"),
+    [
+        ("quality_scores", "sessions_scored", "(SELECT DISTINCT symbol, timeframe, session FROM quality_scores) AS s"),
+        ("quality_findings", "findings_open", "quality_findings WHERE resolved_at IS NULL"),
+    ],
+)
+def test_a_number_in_an_assets_metadata_is_what_sql_counts(
+    page: Page, demo_database: Engine, asset: str, name: str, rows: str
+) -> None:
+    page.goto(f"/assets/{asset}")
+    row = page.locator("tr", has=page.get_by_text(name, exact=True))
+    expect(row.locator("td").last).to_have_text(str(count(demo_database, rows)))
+
+
+@pytest.mark.parametrize("asset", sorted(BY_YEAR))
 def test_the_partitions_page_says_70_of_70(page: Page, asset: str) -> None:
     page.goto(f"/assets/{asset}?view=partitions")
-    expect(page.get_by_text(f"Materialized ({N_PARTITIONS})")).to_be_visible()
+    expect(page.get_by_text(f"Materialized ({BY_YEAR[asset]})")).to_be_visible()
     expect(page.get_by_text("Missing (0)")).to_be_visible()
     expect(page.get_by_text("Failed (0)")).to_be_visible()
 
 
+@pytest.mark.parametrize("asset", sorted(BY_MONTH))
+def test_the_partitions_page_says_two_months_of_five_symbols(page: Page, asset: str) -> None:
+    page.goto(f"/assets/{asset}?view=partitions")
+    expect(page.get_by_text("Materialized (10)")).to_be_visible()
+    expect(page.get_by_text(f"Missing ({BY_MONTH[asset] - 10})")).to_be_visible()
+    expect(page.get_by_text("Failed (0)")).to_be_visible()
+
+
 @pytest.mark.parametrize(
-    ("address", "name", "alternative"),
+    ("address", "name", "alternative", "size"),
     [
-        ("/assets/backtest_metrics", "equity_curves", "equity curves"),
+        ("/assets/backtest_metrics", "equity_curves", "equity curves", LINES),
         (
             "/assets/patterns?view=partitions&partition=AAPL%7C2013",
             "price_with_detections",
             "AAPL|2013 price and detections",
+            LINES,
         ),
+        (
+            "/assets/ohlcv_1min?view=partitions&partition=AAPL%7C2013-03",
+            "minutes",
+            "AAPL|2013-03 minutes",
+            LINES,
+        ),
+        ("/assets/quality_scores", "heat_map_1d", "scores of 1d bars", HEAT_MAP),
+        ("/assets/quality_scores", "heat_map_1m", "scores of 1m bars", HEAT_MAP),
     ],
 )
-def test_a_plot_opens_from_the_metadata(page: Page, address: str, name: str, alternative: str) -> None:
+def test_a_plot_opens_from_the_metadata(page: Page, address: str, name: str, alternative: str, size: list[int]) -> None:
     page.goto(address)
     row = page.locator("tr", has=page.get_by_text(name, exact=True))
     row.get_by_text("[Show Markdown]").click()
     picture = page.get_by_alt_text(alternative)
     expect(picture).to_be_visible()
-    # 8 by 3.2 inches at 80 dots.
-    assert picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [640, 256]
+    assert picture.evaluate("image => [image.naturalWidth, image.naturalHeight]") == size
+
+
+def test_where_no_provider_has_a_hole_the_page_of_gaps_says_so(page: Page) -> None:
+    page.goto("/assets/data_gaps")
+    row = page.locator("tr", has=page.get_by_text("holes", exact=True))
+    expect(row.get_by_text("No holes.", exact=True)).to_be_visible()
 
 
 def test_every_daemon_runs(page: Page) -> None:
@@ -167,32 +185,56 @@ def test_every_daemon_runs(page: Page) -> None:
 
 
 def open_whole_lineage(page: Page) -> None:
-    """Open the lineage page with every group unfolded, and without the columns beside the graph."""
+    """Open the lineage page from top to bottom, with every group unfolded, and without the columns beside the graph."""
     page.goto("/asset-groups")
     page.get_by_text("Hide navigation").click()
     page.locator("button", has=page.get_by_label("panel_show_right")).click()
     expect(page.get_by_label("unfold_more").first).to_be_visible()
     page.keyboard.press("Alt+e")
     expect(page.get_by_label("unfold_less").first).to_be_visible()
-    page.mouse.dblclick(*EMPTY_SPOT)  # fits the graph, which has grown, into the width of the page
-    expect(node(page, "backtest_metrics")).to_be_in_viewport(ratio=1)
-    page.wait_for_timeout(1000)  # it glides there
-    centre_between(page, HEADER_PIXELS, SCREEN["height"])
+    page.locator("button", has=page.get_by_label("settings")).last.click()
+    page.get_by_text("Change graph to vertical orientation").click()
+    wait_until(lambda: is_fitted(page))
+    centre(page)
     for box in boxes(page):
+        assert box["x"] > SIDE_PIXELS
+        assert box["x"] + box["width"] < SCREEN["width"]
         assert box["y"] > HEADER_PIXELS
         assert box["y"] + box["height"] < SCREEN["height"]
 
 
-def centre_between(page: Page, top: float, bottom: float) -> None:
-    """Drag the graph up or down until there is as much room above it as below."""
-    highest = min(box["y"] for box in boxes(page))
-    lowest = max(box["y"] + box["height"] for box in boxes(page))
+def centre(page: Page) -> None:
+    """Drag the graph until there is as much room above it as below, and as much left of it as right."""
+    found = boxes(page)
+    across = min(box["x"] for box in found) + max(box["x"] + box["width"] for box in found)
+    down = min(box["y"] for box in found) + max(box["y"] + box["height"] for box in found)
     x, y = EMPTY_SPOT
     page.mouse.move(x, y)
     page.mouse.down()
-    page.mouse.move(x, y + (top + bottom - highest - lowest) / 2, steps=5)
+    page.mouse.move(
+        x + (SIDE_PIXELS + SCREEN["width"] - across) / 2, y + (HEADER_PIXELS + SCREEN["height"] - down) / 2, steps=5
+    )
     page.mouse.up()
     page.mouse.move(0, 0)
+
+
+def is_fitted(page: Page) -> bool:
+    """Fit the graph, which takes a while to be laid out anew, into the page; return whether it is there, top to bottom."""
+    page.mouse.dblclick(*EMPTY_SPOT)
+    page.wait_for_timeout(1000)  # it glides there
+    # Of what lies beyond the page there is no node.
+    if any(node(page, asset).count() == 0 for asset in ASSETS):
+        return False
+    raw, stored, backtest = (
+        node(page, asset).bounding_box() for asset in ("raw_daily_bars", "ohlcv_daily", "backtest_metrics")
+    )
+    return bool(raw and stored and backtest and raw["y"] < stored["y"] < backtest["y"])
+
+
+def count(database: Engine, rows: str) -> int:
+    with database.connect() as connection:
+        found: int = connection.execute(text(f"SELECT count(*) FROM {rows}")).scalar_one()
+    return found
 
 
 def boxes(page: Page) -> list[FloatRect]:
@@ -201,15 +243,4 @@ def boxes(page: Page) -> list[FloatRect]:
 
 
 def node(page: Page, asset: str) -> Locator:
-    return page.locator("[class*=AssetNode_assetNodeBox]", has=page.locator(f'[data-tooltip="{asset}"]'))
-
-
-def wait_until_served(address: str, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(f"{address}/server_info", timeout=5):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.2)
+    return page.locator(NODE, has=page.locator(f'[data-tooltip="{asset}"]'))

@@ -26,10 +26,19 @@ UNPARTITIONED = {
     "dividends",
     "backtest_metrics",
     "provider_reconciliation",
+    "quality_report",
+    "data_gaps",
     "database",
+    "ohlcv_5min",
+    "ohlcv_15min",
+    "ohlcv_1h",
+    "daily_rollups",
 }
-PARTITIONED = {"raw_daily_bars", "ohlcv_daily", "bar_features", "patterns"}
+PARTITIONED = {"raw_daily_bars", "ohlcv_daily", "bar_features", "patterns", "quality_findings", "quality_scores"}
 N_PARTITIONS = 5 * 14
+# February and March 2013, of which the file has 19 and 1 sessions, none of them short.
+MINUTES = {"raw_minute_bars", "ohlcv_1min"}
+N_MONTHS, N_MINUTES = 5 * 2, 5 * 20 * 390
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +211,48 @@ def test_figures_of_every_strategy_are_those_of_a_naive_backtest(
     assert_rounded((row["expectancy"] for row in stored.values()), (expected[key]["expectancy"] for key in stored), 8)
 
 
+def test_the_minutes_of_the_last_month_add_up_to_the_days_of_the_file(demo: Demo, demo_database: Engine) -> None:
+    assert demo.summary["minutes"] == N_MINUTES
+    minutes = query(
+        demo_database,
+        """SELECT symbol, (timestamp AT TIME ZONE 'America/New_York')::date AS date, timestamp, source,
+                  open, high, low, close, volume FROM ohlcv_1min ORDER BY symbol, timestamp""",
+    )
+    assert set(column(minutes, "source")) == {"synthetic"}
+    days: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in minutes:
+        days.setdefault((row["symbol"], str(row["date"])), []).append(row)
+    found = {
+        day: (
+            bars[0]["open"], max(column(bars, "high")), min(column(bars, "low")), bars[-1]["close"], sum(column(bars, "volume"))
+        )
+        for day, bars in days.items()
+    }  # fmt: skip
+    assert found == {
+        (row["Ticker"], row["Date"]): tuple(Decimal(row[name]) for name in ("Open", "High", "Low", "Close", "Volume"))
+        for row in oracle.file_rows()
+        if row["Date"] >= "2013-02-01"
+    }
+    for table, n_minutes in {"ohlcv_5min": 5, "ohlcv_15min": 15}.items():
+        [count] = query(demo_database, f"SELECT count(*) AS n FROM {table}")
+        assert count["n"] == N_MINUTES / n_minutes
+    # From half past nine to four o'clock seven hours are touched.
+    assert query(demo_database, "SELECT count(*) AS n FROM ohlcv_1h") == [{"n": 5 * 20 * 7}]
+
+
+# Which hours were rolled up is noted until the next time, for the check in between.
+NOTES = "touched_buckets"
+
+
 def rows_with_writer(engine: Engine) -> dict[str, list[str]]:
     """Return every row of every table as text, with the transaction that wrote it."""
-    tables = column(query(engine, "SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'"), "relname")
+    tables = column(
+        query(
+            engine,
+            f"SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public' AND relname <> '{NOTES}'",
+        ),
+        "relname",
+    )
     return {
         table: sorted(column(query(engine, f"SELECT t.xmin || ' ' || t::text AS row FROM \"{table}\" t"), "row"))
         for table in tables
@@ -215,7 +263,7 @@ def writes(engine: Engine) -> list[dict[str, Any]]:
     return query(
         engine,
         "SELECT relname, n_tup_ins, n_tup_upd, n_tup_del FROM pg_stat_user_tables "
-        "WHERE schemaname = 'public' ORDER BY relname",
+        f"WHERE schemaname = 'public' AND relname <> '{NOTES}' ORDER BY relname",
     )
 
 
@@ -247,14 +295,17 @@ def test_the_demo_again_runs_every_asset_and_changes_no_row(demo: Demo, demo_dat
         materializations(demo.home),
     )
     assert len(rows["ohlcv_daily"]) == oracle.N_BARS
-    assert len(files) == len(rows["load_ledger"]) == 5
+    assert len(files) == len(rows["load_ledger"]) == 5 + N_MONTHS
+    assert len(rows["ohlcv_1min"]) == N_MINUTES
     again = tickstock("demo", home=demo.home)
     assert again.returncode == 0, again.stderr
     said = " ".join(again.stdout.split())
     assert "12,154 bars stored over 5 symbols, 0 quarantined." in said
     assert "Backtest of" in said
     more = {asset: n - runs[asset] for asset, n in materializations(demo.home).items()}
-    assert more == dict.fromkeys(UNPARTITIONED, 1) | dict.fromkeys(PARTITIONED, N_PARTITIONS)
+    assert more == (
+        dict.fromkeys(UNPARTITIONED, 1) | dict.fromkeys(PARTITIONED, N_PARTITIONS) | dict.fromkeys(MINUTES, N_MONTHS)
+    )
     # The same transactions have written the same rows, the ledger's moments and attempts among them.
     assert rows_with_writer(demo_database) == rows
     # No write was tried and undone either.

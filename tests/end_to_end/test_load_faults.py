@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import Engine, make_url, text
 
 from tests.end_to_end.commands import environment
-from tests.end_to_end.fault_oracle import DAILY, MINUTES, Expected, Ordered, is_equal, set_aside, stored
+from tests.end_to_end.fault_oracle import DAILY, MINUTES, Expected, Loads, Ordered, is_equal, set_aside, stored
 from tests.loading.simulated import alpha_vantage, at, polygon
 from tests.storage import tiers
 from tickstock_assets.domain.windows import Window
@@ -68,6 +68,7 @@ class Customer:
     engine: Engine
     folder: Path
     wanted: list[Wanted] = field(default_factory=list)
+    loads: Loads = field(default_factory=Loads)
     n_windows: int = 0
 
     def load(self, wanted: Wanted) -> None:
@@ -90,6 +91,7 @@ class Customer:
         # One that Polygon has: of Alpha Vantage's whole series only the first answer is wrong, whatever day it is for.
         order = Order(SYMBOLS, date(2020, 7, 16), date(2020, 7, 16), actions=True)
         assert Loader(self._lineup(Wanted([])), self.engine, self.folder).load(order).unknown == {}
+        self.loads.note(self.engine)
         with self.engine.begin() as connection:
             know_sessions(connection, FIRST_DAY, LAST_DAY)
         self.wanted.append(Wanted(order.windows()))
@@ -108,6 +110,7 @@ class Customer:
         lineup, windows, dataset = self._lineup(wanted), wanted.windows, wanted.dataset
         landing = land_missing(lineup, self.engine, self.folder, windows, dataset, recheck=recheck)
         self.n_windows += len(landing.fetched)
+        self.loads.note(self.engine)
         store(lineup, self.engine, self.folder, windows, dataset, new=True)
         return list(landing.failed.values())
 
@@ -186,7 +189,9 @@ def test_the_command_itself_ends_with_the_bars_of_the_market_and_the_impossible_
         )  # fmt: skip
         assert (result.returncode, result.stderr) == (0, ""), f"seed {SEED}"
         engine = open_engine(make_url(embedded.acquire(home).url("tickstock")))
-        expected = Expected(simulator, engine, [Ordered(DAILY, symbols, first, last)], POLYGON_HISTORY)
+        loads = Loads()
+        loads.note(engine)
+        expected = Expected(simulator, loads, [Ordered(DAILY, symbols, first, last)], POLYGON_HISTORY)
         true, found = expected.rows(DAILY), stored(engine, DAILY)
         assert set(true) - set(found) == expected.kept_out(true), f"seed {SEED}"
         assert all(is_equal(row, true[key]) for key, row in found.items())
@@ -244,7 +249,7 @@ def assert_tables_are_right(customer: Customer, *, are_late_ones_mended: bool = 
         for one in customer.wanted
         for window in one.windows
     ]
-    expected = Expected(customer.simulator, customer.engine, orders, POLYGON_HISTORY)
+    expected = Expected(customer.simulator, customer.loads, orders, POLYGON_HISTORY)
     n_kept_out = 0
     for dataset in (DAILY, MINUTES):
         true, found = expected.rows(dataset), stored(customer.engine, dataset)

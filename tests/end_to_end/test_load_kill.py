@@ -20,6 +20,7 @@ import pytest
 
 from tests.conftest import tickstock
 from tests.end_to_end.commands import start
+from tests.end_to_end.table_rows import assert_same_rows, rows_of
 from tests.end_to_end.test_kill import landed
 from tickstock_assets.simulator import Market, Simulator
 from tickstock_assets.storage import embedded
@@ -97,9 +98,7 @@ def test_a_load_killed_ten_times_fetches_nothing_twice_and_ends_as_if_undisturbe
     assert asked_for_bars(simulator, n_calls) & before == set()
     assert json.loads(result.stdout)["gaps"] == {}
     state = state_of(home)
-    for name, expected in undisturbed.items():
-        assert len(state[name]) == len(expected), name
-        assert [pair for pair in zip(state[name], expected, strict=True) if pair[0] != pair[1]][:3] == [], name
+    assert_same_rows(state, undisturbed)
     assert len(state["ohlcv_daily"]) == N_SYMBOLS * N_BARS
 
 
@@ -151,14 +150,9 @@ def landed_windows(home: Path) -> set[tuple[str, str]]:
 
 def state_of(home: Path) -> dict[str, list[str]]:
     """Return the rows of the tables and the landed files, in an order of their own; when they were written is left out."""
-    state = {"landed files": landed(home)}
     with psycopg.connect(embedded.acquire(home).url("tickstock")) as connection:
-        for table in TABLES:
-            rows = connection.execute(
-                f"SELECT (to_jsonb(t) - %s::text[])::text FROM {table} t",
-                [MOMENTS_OF_WRITING],  # type: ignore[arg-type]
-            )
-            state[table] = sorted(row[0] for row in rows)
+        state = rows_of(connection, TABLES, MOMENTS_OF_WRITING)
+    state["landed files"] = landed(home)
     embedded.release(home)
     state["windows"] = sorted(map(str, landed_windows(home)))
     return state

@@ -39,6 +39,7 @@ COMMAND = TALKATIVE + "from tickstock_assets.cli import main; main()"
 DAGSTER_RUN = (
     TALKATIVE
     + """
+from datetime import date
 from tests.defs.simulated import know
 from tickstock_assets.definitions import defs
 from tickstock_assets.defs import launching, resources
@@ -49,7 +50,8 @@ symbols = ["S0001", "S0002", "S0003"]
 with launching.open_instance(settings().home_path) as instance:
     if not instance.get_dynamic_partitions(SYMBOLS.name):
         know(resources.engine(), instance, symbols)
-    launching.run_job(instance, defs.resolve_job_def("daily_history"), rectangle_tags(symbols, symbols, 2011, 2012), print)
+    tags = rectangle_tags(symbols, symbols, date(2011, 1, 1), date(2012, 1, 1))
+    launching.run_job(instance, defs.resolve_job_def("daily_history"), tags, print)
 """
 )
 

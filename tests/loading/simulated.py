@@ -11,11 +11,15 @@ from tickstock_assets.providers.flat_files import FlatFiles
 from tickstock_assets.providers.http import Patience
 from tickstock_assets.providers.polygon import Polygon
 from tickstock_assets.providers.quota import Budget, Quota, Uncounted
-from tickstock_assets.simulator import Simulator
+from tickstock_assets.simulator import Plan, Simulator, Vendor
 
 POLYGON_KEY, ALPHA_VANTAGE_KEY = "polygon-key-9f2c", "alpha-key-51d7"
 FILES_KEY, FILES_SECRET = "files-key-77aa", "files-secret-c3d0"
 FOR_EVER = 1_000_000
+KEYS_KNOWN = {
+    Vendor.POLYGON: Plan(keys=frozenset({POLYGON_KEY})),
+    Vendor.ALPHA_VANTAGE: Plan(keys=frozenset({ALPHA_VANTAGE_KEY})),
+}
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,16 @@ class Address:
     """A simulator that runs in another process."""
 
     url: str
+
+
+def both_vendors(simulator: Simulator | Address) -> dict[str, str]:
+    """Return the settings with which a command asks both vendors at the simulator."""
+    return {
+        "TICKSTOCK_POLYGON_URL": simulator.url,
+        "TICKSTOCK_POLYGON_API_KEY": POLYGON_KEY,
+        "TICKSTOCK_ALPHA_VANTAGE_URL": f"{simulator.url}/query",
+        "TICKSTOCK_ALPHA_VANTAGE_API_KEY": ALPHA_VANTAGE_KEY,
+    }
 
 
 def short_sleep(seconds: float) -> None:

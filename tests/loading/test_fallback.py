@@ -1,6 +1,5 @@
 """What the first provider does not deliver the next one does, and it is said whose bars they are."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
@@ -16,7 +15,7 @@ from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.load import Loader, Order
 from tickstock_assets.loading.storing import store
 from tickstock_assets.providers.base import Dataset
-from tickstock_assets.providers.quota import Counted, Uncounted
+from tickstock_assets.providers.quota import Budget, Counted, Uncounted
 from tickstock_assets.simulator import Fault, Market, Plan, Simulator, Vendor
 
 pytestmark = pytest.mark.tiers(tiers.EMBEDDED)
@@ -28,12 +27,6 @@ N_SESSIONS = 22
 @pytest.fixture(scope="module")
 def market() -> Market:
     return Market(3, date(2020, 1, 2), date(2023, 6, 30), sample=False)
-
-
-@pytest.fixture
-def simulator(market: Market) -> Iterator[Simulator]:
-    with Simulator(market) as running:
-        yield running
 
 
 def both(simulator: Simulator) -> Lineup:
@@ -144,6 +137,57 @@ def test_minutes_that_fail_by_symbol_come_by_file(simulator: Simulator, database
     assert (outcome.problems, outcome.gaps) == ([], {})
     assert [window.symbol for window in outcome.landings[0].fetched] == ["*"] * 3
     assert by_source(database, "ohlcv_1min") == {("S0001", "polygon"): 3 * 390}
+
+
+def test_minutes_that_the_plan_has_by_file_only_come_by_file(market: Market, database: Engine, tmp_path: Path) -> None:
+    with Simulator(market, {Vendor.POLYGON: Plan(minutes=False)}) as simulator:
+        lineup = Lineup([polygon(simulator, with_files=True)])
+        order = Order(["S0001", "S0002"], date(2023, 5, 1), date(2023, 5, 3), Dataset.MINUTE_BARS, actions=False)
+        outcome = Loader(lineup, database, tmp_path).load(order)
+        by_symbol = [(call.symbol, call.status) for call in simulator.record.calls if call.route == "aggregates_minute"]
+    assert (outcome.problems, outcome.gaps) == ([], {})
+    assert by_source(database, "ohlcv_1min") == {(symbol, "polygon"): 3 * 390 for symbol in order.symbols}
+    # A route that is not in the plan is not tried symbol by symbol.
+    assert by_symbol == [("S0001", 403)]
+
+
+def test_days_that_the_last_route_has_not_in_its_plan_are_refused_together_and_the_newer_ones_come(
+    market: Market, database: Engine, tmp_path: Path
+) -> None:
+    plans = {Vendor.POLYGON: Plan(minutes=False), Vendor.FLAT_FILES: Plan(history_start=date(2023, 5, 4))}
+    with Simulator(market, plans) as simulator:
+        lineup = Lineup([polygon(simulator, with_files=True)])
+        order = Order(["S0001"], date(2023, 5, 1), date(2023, 5, 5), Dataset.MINUTE_BARS, actions=False)
+        outcome = Loader(lineup, database, tmp_path).load(order)
+        files = [call.status for call in simulator.record.calls if call.vendor is Vendor.FLAT_FILES]
+    assert by_source(database, "ohlcv_1min") == {("S0001", "polygon"): 2 * 390}
+    assert [problem.split(": ")[0] for problem in outcome.problems] == [
+        f"S0001 2023-05-0{day}..2023-05-0{day}" for day in (1, 2, 3)
+    ]
+    assert all("expected a plan that includes this file" in problem for problem in outcome.problems)
+    assert outcome.gaps == {"S0001": [date(2023, 5, day) for day in (1, 2, 3)]}
+    # The newest were asked for first, so one refusal tells of all older days.
+    assert files.count(403) == 1
+
+
+def test_a_refused_key_of_flat_files_leaves_the_days_to_the_rest_of_the_provider(
+    market: Market, database: Engine, tmp_path: Path
+) -> None:
+    with Simulator(market, {Vendor.FLAT_FILES: Plan(keys=frozenset({"another-key"}))}) as simulator:
+        # With so few calls a minute the plan is to fetch the file of each day.
+        lineup = Lineup([polygon(simulator, with_files=True, budget=Budget(per_minute=2))])
+        order = Order(["S0001"], date(2023, 5, 1), date(2023, 5, 3), Dataset.MINUTE_BARS, actions=False)
+        outcome = Loader(lineup, database, tmp_path).load(order)
+        files = [call.status for call in simulator.record.calls if call.vendor is Vendor.FLAT_FILES]
+    assert [problem.split(":")[0] for problem in outcome.problems] == [
+        "polygon is asked on other routes than flat_files"
+    ]
+    assert outcome.gaps == {}
+    assert by_source(database, "ohlcv_1min") == {("S0001", "polygon"): 3 * 390}
+    assert files == [403]
+    with database.connect() as connection:
+        (told,) = connection.execute(text("SELECT error FROM load_ledger WHERE status = 'failed'")).scalars()
+    assert "expected a valid access key and secret" in told
 
 
 def test_two_loads_at_once_of_the_same_windows_end_as_one(

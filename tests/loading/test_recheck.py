@@ -1,6 +1,5 @@
 """Which landed days are asked for again: those that could still change, and files that were replaced."""
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -27,12 +26,6 @@ SYMBOL = "S0001"
 @pytest.fixture(scope="module")
 def market() -> Market:
     return Market(3, date(2023, 5, 1), LAST_DAY, sample=False)
-
-
-@pytest.fixture
-def simulator(market: Market) -> Iterator[Simulator]:
-    with Simulator(market) as running:
-        yield running
 
 
 def age(engine: Engine, moment: str) -> None:

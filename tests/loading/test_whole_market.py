@@ -1,6 +1,5 @@
 """One answer with every symbol: landed once, used by whoever wants its day later."""
 
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -24,12 +23,6 @@ ALL = [f"S{number:04}" for number in range(1, 41)]
 @pytest.fixture(scope="module")
 def market() -> Market:
     return Market(40, date(2023, 4, 3), date(2023, 6, 30), sample=False)
-
-
-@pytest.fixture
-def simulator(market: Market) -> Iterator[Simulator]:
-    with Simulator(market) as running:
-        yield running
 
 
 def closes(engine: Engine) -> dict[tuple[str, str], float]:

@@ -36,6 +36,7 @@ class Asked:
     path: str
     query: dict[str, str]
     headers: dict[str, str]
+    body: bytes = b""
 
 
 class ScriptedServer(ThreadingHTTPServer):
@@ -62,9 +63,14 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def do_POST(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
-        asked = Asked(parts.path, {name: v[-1] for name, v in parse_qs(parts.query).items()}, dict(self.headers))
+        query = {name: v[-1] for name, v in parse_qs(parts.query).items()}
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        asked = Asked(parts.path, query, dict(self.headers), body)
         self.server.asked.append(asked)
         reply = self.server.answer(asked)
         if reply.stall:

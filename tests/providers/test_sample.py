@@ -3,7 +3,7 @@
 import csv
 import gzip
 import hashlib
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,10 @@ def daily(symbol: str, start: date, end: date) -> Request:
     return Request(Dataset.DAILY_BARS, Window(symbol, start, end))
 
 
+def minutes(symbol: str, start: date, end: date) -> Request:
+    return Request(Dataset.MINUTE_BARS, Window(symbol, start, end))
+
+
 class TestTheContract(ProviderContract):
     @pytest.fixture
     def case(self, sample: SampleProvider) -> Case:
@@ -34,11 +38,21 @@ class TestTheContract(ProviderContract):
             requests=[
                 daily("AAPL", date(2005, 1, 1), date(2005, 12, 31)),
                 daily("IBM", date(2012, 1, 1), date(2012, 12, 31)),
+                minutes("AAPL", date(2005, 2, 25), date(2005, 3, 1)),
             ],
-            # Two for one on 28 February 2005.
-            closes={Dataset.DAILY_BARS: {date(2005, 2, 25): 88.99, date(2005, 2, 28): 44.86}},
+            # Two for one on 28 February 2005. The last minute of a day ends at the day's close.
+            closes={
+                Dataset.DAILY_BARS: {date(2005, 2, 25): 88.99, date(2005, 2, 28): 44.86},
+                Dataset.MINUTE_BARS: {
+                    datetime(2005, 2, 25, 20, 59, tzinfo=UTC): 88.99,
+                    datetime(2005, 2, 28, 20, 59, tzinfo=UTC): 44.86,
+                },
+            },
             # Facebook was listed in 2012.
-            empty=[daily("FB", date(2010, 1, 1), date(2010, 12, 31))],
+            empty=[
+                daily("FB", date(2010, 1, 1), date(2010, 12, 31)),
+                minutes("FB", date(2010, 1, 1), date(2010, 1, 31)),
+            ],
         )
 
 
@@ -140,3 +154,50 @@ def test_a_file_that_is_no_price_file_is_one_sentence(tmp_path: Path, content: s
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"TICKSTOCK_SAMPLE_FILE: expected a readable CSV file, found .*none.csv"):
         SampleProvider(tmp_path / "none.csv").version(Dataset.DAILY_BARS)
+
+
+# --- minutes
+
+
+def test_invented_minutes_say_so_and_daily_bars_are_the_files(sample: SampleProvider) -> None:
+    assert sample.source(Dataset.MINUTE_BARS) == "synthetic"
+    assert sample.source(Dataset.DAILY_BARS) == "sample"
+
+
+def test_the_minutes_of_every_day_of_the_file_add_up_to_its_bar_in_every_field(sample: SampleProvider) -> None:
+    # Out of the file's text by hand, with no tolerance, and by pandas' own first, max, min, last and sum.
+    expected = {
+        (row["Ticker"], row["Date"]): tuple(float(row[name]) for name in ("Open", "High", "Low", "Close", "Volume"))
+        for row in rows_of_the_file()
+    }
+    found = {}
+    n_half_days = 0
+    for symbol in sample.symbols()["symbol"]:
+        request = minutes(symbol, sample.history_start, sample.horizon())
+        bars = sample.parse(Dataset.MINUTE_BARS, sample.fetch(request))
+        days = bars.groupby("date").agg(
+            {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum", "timestamp": "size"}
+        )
+        n_half_days += int((days.pop("timestamp") == 210).sum())
+        found |= {(symbol, f"{row.Index:%Y-%m-%d}"): tuple(row)[1:] for row in days.itertuples()}
+    assert len(found) == 12_154
+    assert found == expected
+    assert n_half_days > 100
+
+
+def test_minutes_are_the_same_whichever_window_asks_for_them(sample: SampleProvider) -> None:
+    year = sample.fetch(minutes("IBM", date(2012, 1, 1), date(2012, 12, 31))).to_pandas()
+    week = sample.fetch(minutes("IBM", date(2012, 7, 2), date(2012, 7, 6))).to_pandas()
+    of_week = year[year["date"].between("2012-07-02", "2012-07-06")].reset_index(drop=True)
+    # The third is a half day, the fourth a holiday.
+    assert len(week) == 390 + 210 + 390 + 390
+    assert of_week.equals(week)
+
+
+def test_a_row_that_breaks_the_contract_has_no_minutes(tmp_path: Path) -> None:
+    file = tmp_path / "bars.csv"
+    good, bad = "A,2012-01-03,10,11,9,10,1000,10", "A,2012-01-04,10,8,9,10,1000,10"
+    file.write_text(HEADER + f"{good}\n{bad}\nA,2012-01-02,10,11,9,10,1000,10\n")
+    provider = SampleProvider(file)
+    bars = provider.parse(Dataset.MINUTE_BARS, provider.fetch(minutes("A", date(2012, 1, 1), date(2012, 1, 31))))
+    assert {str(day.date()) for day in bars["date"]} == {"2012-01-03"}

@@ -15,7 +15,7 @@ from tickstock_assets.storage import embedded, placement
 from tickstock_assets.storage.cluster import Cluster, try_lock
 
 PROJECT = Path(__file__).parents[2]
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 300.0
 HOLDER = """
 import sys
 from pathlib import Path

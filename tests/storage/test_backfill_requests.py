@@ -13,6 +13,7 @@ from tickstock_assets.storage.backfill_requests import BackfillRequest
 
 RUN = audit.Run("a trader", "6d0f27a4-43a5-4a1c-9d84-0c63d1c5a7a1")
 YEAR = (date(2012, 1, 1), date(2012, 12, 31))
+MINUTE = timedelta(minutes=1)
 LONG_AGO, FAR_OFF = datetime(2001, 1, 1, tzinfo=UTC), datetime(2199, 1, 1, tzinfo=UTC)
 
 
@@ -40,10 +41,14 @@ def begin(engine: Engine, request: str) -> BackfillRequest | None:
 
 
 def test_a_request_says_what_who_and_since_when(database: Engine) -> None:
+    began = datetime.now(UTC)
     entered = enter(database, "MSFT", "AAPL", "MSFT", timeframe="daily", reason="a paper")
-    assert find(database, entered) == BackfillRequest(
+    found = find(database, entered)
+    assert began - MINUTE < found.created_at < datetime.now(UTC) + MINUTE
+    assert found == BackfillRequest(
         id=entered, symbols=["AAPL", "MSFT"], timeframe="1d", start=YEAR[0], end=YEAR[1], status="requested", attempts=0,
         progress=0.0, requested_by="a trader", reason="a paper", not_before=None, error=None,
+        kind="history", created_at=found.created_at,
     )  # fmt: skip
 
 
@@ -179,3 +184,51 @@ def test_a_mistake_gets_one_sentence(
 def test_a_moment_without_a_zone_is_refused(database: Engine) -> None:
     with pytest.raises(ValueError, match="expected a moment with a time zone"):
         enter(database, "AAPL", not_before=datetime(2012, 1, 1))  # noqa: DTZ001
+
+
+def test_a_person_names_a_request_by_how_its_id_begins(database: Engine) -> None:
+    first, second = enter(database, "AAPL"), enter(database, "MSFT")
+    with database.connect() as connection:
+        assert [one.id for one in backfill_requests.beginning_with(connection, first[:13].upper(), 2)] == [first]
+        assert len(backfill_requests.beginning_with(connection, "", 2)) == 2
+        assert backfill_requests.beginning_with(connection, "%", 2) == []
+        assert [one.id for one in backfill_requests.newest(connection, 1)] == [second]
+
+
+def test_requests_are_listed_by_what_became_of_them(database: Engine) -> None:
+    first, second = enter(database, "AAPL"), enter(database, "MSFT", not_before=FAR_OFF)
+    with database.begin() as connection:
+        backfill_requests.cancel(connection, first, "not wanted any more")
+        assert backfill_requests.cancelled(connection, [first, second, "no id"]) == {first}
+        assert [one.id for one in backfill_requests.newest(connection, 9, backfill_requests.OPEN)] == [second]
+        assert backfill_requests.waiting(connection) == (1, FAR_OFF)
+
+
+@pytest.mark.parametrize(
+    ("change", "start", "end", "not_before"),
+    [
+        ("end_date = 'infinity'", YEAR[0], date(9999, 12, 31), None),
+        ("start_date = '-infinity'", date(1, 1, 1), YEAR[1], None),
+        ("start_date = '0044-03-15 BC', end_date = '20000-01-01'", date(1, 1, 1), date(9999, 12, 31), None),
+        ("not_before = 'infinity'", *YEAR, datetime(9999, 12, 30, tzinfo=UTC)),
+    ],
+)
+def test_what_a_person_writes_into_the_table_can_be_read_whatever_it_is(
+    database: Engine, change: str, start: date, end: date, not_before: datetime | None
+) -> None:
+    request = enter(database, "AAPL")
+    with database.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE backfill_requests SET {change}")
+    found = find(database, request)
+    assert (found.start, found.end, found.not_before) == (start, end, not_before)
+
+
+def test_a_request_whose_times_were_made_up_is_begun_and_closed(database: Engine) -> None:
+    request = enter(database, "AAPL")
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE backfill_requests SET attempts = 2147483647")
+    assert begin(database, request) is not None
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE backfill_requests SET started_at = '2199-01-01Z'")
+        backfill_requests.fail(connection, request, "no")
+    assert find(database, request).status == "failed"

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from tests.storage import tiers as servers
 from tests.storage.test_tiers import add_history, add_minutes, add_symbols, change, rows, status
 from tickstock_assets.domain.lifecycle import Lifecycle, Lifecycles
-from tickstock_assets.storage import compression, migrate, retention, rollups, tiers
+from tickstock_assets.storage import compression, continuous_aggregates, migrate, retention, tiers
 from tickstock_assets.storage.bulk import merge
 
 ROLLUP = {"ohlcv_5min": 5, "ohlcv_15min": 15, "ohlcv_1h": 60}
@@ -101,7 +101,7 @@ def test_a_rollup_is_what_its_minutes_say_before_and_after_it_is_refreshed(commu
     assert rows(community_database, first) == [expected]
     # Of an hour from 14:30 on, hours by the clock are two.
     assert rows(community_database, COUNTS) == [(24,), (8,), (4,)]
-    assert [(one.rollup, one.start) for one in rollups.refresh(community_database)] == [
+    assert [(one.rollup, one.start) for one in continuous_aggregates.refresh(community_database)] == [
         (name, datetime(2023, 12, 28, tzinfo=UTC)) for name in ROLLUP
     ]
     assert rows(community_database, first) == [expected]
@@ -141,7 +141,7 @@ def test_the_source_of_a_rollup_is_the_one_of_its_minutes_that_ranks_last(commun
         }
 
     assert found() == expected
-    assert [one.rollup for one in rollups.refresh(community_database)] == list(ROLLUP)
+    assert [one.rollup for one in continuous_aggregates.refresh(community_database)] == list(ROLLUP)
     assert found() == expected
 
 
@@ -157,7 +157,7 @@ def test_names_types_and_comments_are_the_tables(community_database: Engine, rol
 def test_late_minutes_and_corrections_reach_the_rollups_with_the_next_refresh(community_database: Engine) -> None:
     add_symbols(community_database)
     add_minutes(community_database, "2024-01-02 00:00", "2024-01-02 23:59", "{AAPL}")
-    rollups.refresh(community_database)
+    continuous_aggregates.refresh(community_database)
     add_minutes(community_database, "2023-12-20 00:00", "2023-12-20 23:59", "{AAPL}")
     change(community_database, "UPDATE ohlcv_1min SET high = 999 WHERE timestamp = '2024-01-02 10:00'")
     run_policy(community_database, "policy_refresh_continuous_aggregate", "ohlcv_1h")
@@ -174,7 +174,9 @@ def test_rollups_outlive_minutes_that_are_dropped_by_hand(community_database: En
     assert rows(community_database, "SELECT * FROM ohlcv_1h ORDER BY timestamp") == before
     # Neither a refresh of everything, nor the policy, nor migrating, nor a late minute before the hole undoes that.
     add_minutes(community_database, "2024-01-02 10:00", "2024-01-02 10:01", "{AAPL}")
-    assert {one.start for one in rollups.refresh(community_database)} == {datetime(2024, 1, 18, tzinfo=UTC)}
+    assert {one.start for one in continuous_aggregates.refresh(community_database)} == {
+        datetime(2024, 1, 18, tzinfo=UTC)
+    }
     run_policy(community_database, "policy_refresh_continuous_aggregate", "ohlcv_1h")
     migrate.upgrade(community_database)
     run_policy(community_database, "policy_refresh_continuous_aggregate", "ohlcv_1h")
@@ -192,14 +194,14 @@ def test_rollups_outlive_minutes_that_a_new_retention_drops_at_once(community_da
     # 30 days, and what is older of the chunk that the thirtieth lies in.
     assert 30 * 1440 <= kept <= 37 * 1440 + 60
     run_policy(community_database, "policy_refresh_continuous_aggregate", "ohlcv_1h")
-    rollups.refresh(community_database)
+    continuous_aggregates.refresh(community_database)
     assert rows(community_database, "SELECT * FROM ohlcv_1h ORDER BY timestamp") == before
     # Once the retention is unset again, no refresh may go back to the beginning.
     migrate.upgrade(community_database)
     assert policies(community_database, "retention") == {"ticks": "1 year"}
     assert None not in policies(community_database, "refresh").values()
     run_policy(community_database, "policy_refresh_continuous_aggregate", "ohlcv_1h")
-    rollups.refresh(community_database)
+    continuous_aggregates.refresh(community_database)
     assert rows(community_database, "SELECT * FROM ohlcv_1h ORDER BY timestamp") == before
 
 
@@ -214,7 +216,7 @@ def test_upgrading_in_place_keeps_rollups_whose_minutes_are_gone(bare_database: 
     )
     tiers.create_extension(bare_database)
     migrate.upgrade(bare_database)
-    rollups.refresh(bare_database)
+    continuous_aggregates.refresh(bare_database)
     said = """SELECT timestamp, volume, source FROM ohlcv_5min
               WHERE timestamp IN ('2019-01-02 15:00', '2024-01-02 15:00') ORDER BY 1"""
     # The one without minutes is as it was; the other is what its five minutes of 100 shares say.
@@ -230,7 +232,7 @@ def test_minutes_that_are_all_about_to_be_dropped_are_not_refreshed_from(communi
     add_symbols(community_database)
     add_minutes(community_database, "2024-01-01 00:00", "2024-01-01 23:59", "{AAPL}")
     migrate.upgrade(community_database, lifecycles=Lifecycles(minute=Lifecycle("7 days", "7 days", "30 days")))
-    assert rollups.refresh(community_database) == []
+    assert continuous_aggregates.refresh(community_database) == []
     assert rows(community_database, COUNTS) == [(288,), (96,), (24,)]
 
 

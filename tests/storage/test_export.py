@@ -223,7 +223,7 @@ def test_a_folder_with_something_in_it_is_left_alone(filled: Engine, tmp_path: P
 @pytest.mark.parametrize(
     ("selection", "said"),
     [
-        (Selection(tables=["bars"]), "--tables bars: expected a table, found none of that name; there are audit_trail, "),
+        (Selection(tables=["bars"]), "--tables bars: expected a table, found none of that name; there are alert_notices, "),
         (Selection(tables=["symbols; DROP TABLE symbols"]), "expected a table, found none of that name"),
         (Selection(symbols=["IBM"]), "--symbols IBM: expected a known symbol, found none of that name; known symbols are AAPL"),
     ],

@@ -17,9 +17,9 @@ from sqlalchemy import Engine, text
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage.adjusted_bars import Adjustment
-from tickstock_assets.storage.bar_requests import bar_request
 from tickstock_assets.storage.bulk import OPEN_LOADS, Scope, merge
 from tickstock_assets.storage.market_data import MarketReader
+from tickstock_assets.storage.readings import reading
 
 VENDORED = Path(__file__).parents[2] / "tickstock_assets" / "sample_data" / "stocks.csv.gz"
 DAYS = [date(2024, 7, 1), date(2024, 7, 2), date(2024, 7, 3), date(2024, 7, 5)]
@@ -154,7 +154,9 @@ def test_a_known_symbol_without_bars_gives_an_empty_table_with_all_columns(reade
 
 
 def test_one_symbol_is_read_along_the_primary_key(market: Engine) -> None:
-    statement, parameters = bar_request("AAPL", "1d", start=DAYS[1], end=DAYS[2]).statement()
+    request = reading("AAPL", "1d", start=DAYS[1], end=DAYS[2]).stored
+    assert request is not None
+    statement, parameters = request.statement()
     with market.begin() as connection:
         connection.execute(text("SET LOCAL enable_seqscan = off"))
         literal = statement.replace("$1", "'AAPL'").replace("$2", "'2024-07-02'").replace("$3", "'2024-07-03'")
@@ -177,7 +179,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"start": "2024-07-02"}, "start: expected a date or a datetime with a time zone, found '2024-07-02'"),
     ({"start": DAYS[1], "end": DAYS[1]}, "end: expected a day or moment after start 2024-07-02, found 2024-07-02"),
     ({"start": DAYS[1], "end": opened_at(DAYS[0])}, "end: expected a day or moment after start"),
-    ({"timeframe": "2h"}, "timeframe: expected one of 1m, 5m, 15m, 1h, 1d"),
+    ({"timeframe": "2x"}, "timeframe: expected a number and a unit such as 1m, 5m, 15m, 1h, 1d, 30m, 4h, 1w"),
+    ({"timeframe": "7m"}, "timeframe: expected minutes that divide a day, such as 30m or 4h, found 7m; with align session"),
+    ({"timeframe": "1w", "fill": "ffill"}, "fill: expected a timeframe of a day at most, found 1w"),
+    ({"fill": "bfill"}, "fill: expected ffill or nothing, found 'bfill'"),
+    ({"timeframe": "1h", "align": "open"}, "align: expected one of utc, session, found 'open'"),
+    ({"as_of": STAMP, "include_forming": True}, "as_of: expected none with the bars that are still forming now"),
+    ({"columns": ["bars"]}, "columns: expected some of symbol, date.* found 'bars'"),
+    ({"now": NAIVE}, "now: expected a datetime with a time zone"),
     ({"columns": ["close", "colour"]}, "columns: expected some of symbol, date.* found 'colour'"),
     ({"columns": ["close; DROP TABLE symbols"]}, "columns: expected some of"),
     ({"columns": ["timestamp"], "timeframe": "1m", "adjusted": "half"}, "adjusted: expected one of none, splits, all"),
@@ -262,18 +271,6 @@ def test_the_load_of_another_database_does_not_matter(market: Engine, reader: Ma
         cursor.execute(f"SELECT pg_advisory_lock_shared({OPEN_LOADS}, 1)")
         cursor.fetch_arrow_table()
         assert reader.bars("AAPL", as_of=STAMP).num_rows == 4
-
-
-@pytest.mark.parametrize("timeframe", ["5m", "15m", "1h"])
-def test_a_rollup_as_of_a_moment_is_refused_on_every_tier_as_it_keeps_no_old_values(
-    reader: MarketReader, timeframe: str
-) -> None:
-    sentence = (
-        f"as_of: expected a timeframe whose corrections are kept, 1m or 1d, found {timeframe}, which is made from"
-    )
-    with pytest.raises(ConfigError, match=sentence):
-        reader.bars("AAPL", timeframe, as_of=STAMP)
-    assert reader.bars("AAPL", timeframe).column_names[:2] == ["symbol", "timestamp"]
 
 
 @dataclass(frozen=True)

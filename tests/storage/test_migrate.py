@@ -1,6 +1,7 @@
 """The schema's revisions on a real server."""
 
 import subprocess
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import Engine, text
@@ -107,6 +108,24 @@ ROWS_SINCE_0004 = """
     UPDATE symbols SET ticker_since = '2022-06-09';
     UPDATE quarantined_bars SET superseded_at = '2024-02-03';
 """
+ROWS_SINCE_0005 = """
+    INSERT INTO sessions (exchange, session, open, close, extended_open, extended_close)
+        VALUES ('XLON', '2024-01-02', '2024-01-02 08:00Z', '2024-01-02 16:30Z', '2024-01-02 07:00Z', '2024-01-02 17:15Z');
+    INSERT INTO touched_buckets (symbol, timestamp) VALUES ('AAPL', '2024-01-02 14:00Z');
+    INSERT INTO data_gaps (id, symbol, timeframe, gap_start, gap_end, missing_bars, class)
+        SELECT gen_random_uuid(), 'AAPL', '1m', '2024-01-02 14:00Z', '2024-01-02 14:01Z', n, class
+        FROM unnest('{half_day,halt,provider_hole}'::text[]) WITH ORDINALITY AS classes (class, n);
+"""
+ROWS_SINCE_0006 = """
+    INSERT INTO backfill_requests (symbols, timeframe, start_date, end_date, kind)
+        VALUES ('{AAPL}', '1m', '2024-01-02', '2024-01-02', 'gaps');
+    INSERT INTO data_gaps (id, symbol, timeframe, gap_start, gap_end, missing_bars, class, request_id, given_up_at,
+                           given_up_reason)
+        SELECT gen_random_uuid(), 'AAPL', '1m', '2024-01-02 15:00Z', '2024-01-02 15:01Z', 4, 'removed', id,
+               '2024-02-01', 'nobody has it' FROM backfill_requests WHERE kind = 'gaps';
+    INSERT INTO removed_minutes (symbol, removed_from, removed_to, reason)
+        VALUES ('AAPL', '2024-01-02 15:00Z', '2024-01-02 15:02Z', 'prints of another');
+"""
 TABLES_OF_0001 = [
     "symbols", "sessions", "splits", "dividends", "ohlcv_daily", "bar_features", "patterns", "backtest_runs",
     "backtest_results", "backtest_trades", "load_ledger", "quarantined_bars",
@@ -150,7 +169,8 @@ def quoted(name: str) -> str:
 
 
 def test_every_single_step_up_down_and_up_again_gives_the_identical_schema(empty_database: Engine) -> None:
-    for revision, before in (("0001", "base"), ("0002", "0001"), ("0003", "0002"), ("0004", "0003")):
+    revisions = ["base", "0001", "0002", "0003", "0004", "0005", "0006"]
+    for before, revision in pairwise(revisions):
         below = schema_dump(empty_database) if before != "base" else None
         migrate.upgrade(empty_database, revision)
         first = schema_dump(empty_database)
@@ -172,8 +192,22 @@ def test_an_existing_home_is_upgraded_in_place_and_back_with_every_row_as_it_was
     migrate.upgrade(empty_database)
     assert values(empty_database, columns) == rows
     new_schema = schema_dump(empty_database)
-    run(empty_database, ROWS_SINCE + ROWS_SINCE_0003 + ROWS_SINCE_0004)
+    run(empty_database, ROWS_SINCE + ROWS_SINCE_0003 + ROWS_SINCE_0004 + ROWS_SINCE_0005 + ROWS_SINCE_0006)
 
+    migrate.downgrade(empty_database, "0005")
+    with empty_database.begin() as connection:
+        closed = "SELECT status, error FROM backfill_requests WHERE status <> 'requested'"
+        assert connection.execute(text(closed)).all() == [("cancelled", "of a kind that this revision does not know")]
+        assert connection.execute(text("SELECT class FROM data_gaps WHERE missing_bars = 4")).scalars().all() == [
+            "no_trade"
+        ]
+        connection.execute(text("DELETE FROM data_gaps WHERE missing_bars = 4"))
+    migrate.downgrade(empty_database, "0004")
+    with empty_database.begin() as connection:
+        connection.execute(text("DELETE FROM sessions WHERE exchange = 'XLON'"))
+        assert connection.execute(text("SELECT class FROM data_gaps ORDER BY missing_bars")).scalars().all() == [
+            "holiday", "no_trade", "provider_hole",
+        ]  # fmt: skip
     migrate.downgrade(empty_database, "0003")
     with empty_database.connect() as connection:
         assert connection.execute(text("SELECT provider, period, used FROM provider_quota")).all() == [
@@ -197,6 +231,43 @@ def test_an_existing_home_is_upgraded_in_place_and_back_with_every_row_as_it_was
     migrate.upgrade(empty_database)
     assert values(empty_database, columns) == rows
     assert schema_dump(empty_database) == new_schema
+
+
+def test_what_retention_dropped_before_is_marked_so_that_no_rollup_is_computed_from_what_is_left(
+    empty_database: Engine,
+) -> None:
+    migrate.upgrade(empty_database, "0004")
+    drop = (
+        "INSERT INTO audit_trail (event_type, entity_type, entity_id, action, metadata) VALUES ('retention', 'table', "
+    )
+    run(empty_database, drop + """'ohlcv_1min', 'drop', '{"before": "2024-03-01T09:30:00+00:00", "rows": 7}')""")
+    run(empty_database, drop + """'ohlcv_1min', 'drop', '{"before": "2024-02-01T00:00:00+00:00", "rows": 7}')""")
+    run(empty_database, drop + """'ohlcv_daily', 'drop', '{"before": "2025-02-01T00:00:00+00:00", "rows": 7}')""")
+    migrate.upgrade(empty_database)
+    with empty_database.connect() as connection:
+        # Rounded up: of an hour that is dropped in part nothing is computed either.
+        assert connection.execute(text("SELECT dropped_before::text FROM minutes_dropped")).scalars().all() == [
+            "2024-03-01 10:00:00+00"
+        ]
+
+
+def test_what_was_removed_before_stays_away_and_what_there_was_counts_as_asked_for(empty_database: Engine) -> None:
+    migrate.upgrade(empty_database, "0005")
+    run(empty_database, "INSERT INTO symbols (symbol) VALUES ('AAPL'), ('MSFT')")
+    remove = (
+        "INSERT INTO audit_trail (event_type, entity_type, entity_id, action, metadata) VALUES ('removal', 'ohlcv_1min', "
+        """'AAPL', 'remove', '{"start": "2024-01-02T15:00:00+00:00", "end": "2024-01-02T15:05:00+00:00", "reason": "wrong"}')"""
+    )
+    run(empty_database, remove)
+    run(empty_database, remove)
+    migrate.upgrade(empty_database)
+    with empty_database.connect() as connection:
+        removed = "SELECT symbol, removed_from::text, removed_to::text, reason FROM removed_minutes"
+        assert connection.execute(text(removed)).all() == [
+            ("AAPL", "2024-01-02 15:00:00+00", "2024-01-02 15:05:00+00", "wrong")
+        ]
+        asked = "SELECT symbol, timeframe::text, start_date FROM requested_history ORDER BY 1"
+        assert connection.execute(text(asked)).all() == [("AAPL", "1d", None), ("MSFT", "1d", None)]
 
 
 def test_rows_of_an_existing_home_keep_the_moment_at_which_they_were_written(empty_database: Engine) -> None:

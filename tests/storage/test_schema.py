@@ -108,8 +108,18 @@ ROWS: dict[str, dict[str, Any]] = {
         "reason": "return +40%",
     },
     "quality_scores": {"symbol": "AAPL", "timeframe": "1d", "session": "2024-01-02", "score": 99},
-    "touched_buckets": {"symbol": "AAPL", "timeframe": "5m", "timestamp": MORNING},
+    "touched_buckets": {"symbol": "AAPL", "timestamp": "2024-01-02 14:00Z"},
+    "minutes_dropped": {"dropped_before": MORNING},
     "backfill_requests": {"symbols": "{AAPL}", "timeframe": "1d", "start_date": "2024-01-02", "end_date": "2024-01-02"},
+    "removed_minutes": {"symbol": "AAPL", "removed_from": MORNING, "removed_to": NOON, "reason": "prints of another"},
+    "requested_history": {"symbol": "AAPL", "timeframe": "1d"},
+    "alerts": {
+        "id": ID, "kind": "lag", "subject": "1d bars", "severity": "warning", "message": "expected a, found b",
+        "first_at": MORNING, "last_at": MORNING,
+    },
+    "alert_occurrences": {"occurrence": "run/1", "alert": ID, "occurred_at": MORNING},
+    "alert_receivers": {"receiver": "mail ops@example.org"},
+    "alert_notices": {"alert": ID, "receiver": "mail ops@example.org", "told_at": NOON, "told_times": 1},
 }  # fmt: skip
 
 BAR_TABLES = ("ohlcv_1min", "ohlcv_5min", "ohlcv_15min", "ohlcv_1h", "ohlcv_daily")
@@ -118,6 +128,7 @@ BAR_TABLES = ("ohlcv_1min", "ohlcv_5min", "ohlcv_15min", "ohlcv_1h", "ohlcv_dail
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("symbols", {"symbol": "no space"}, "symbol_is_a_partition_key"),
     ("sessions", {"close": MORNING}, "open_before_close"),
+    ("sessions", {"extended_open": NOON}, "extended_hours_surround"),
     ("sessions", {"kind": "weekend"}, "kind"),
     ("sessions", {"kind": "closed_by_override", "override_author": "me"}, "override_has_reason"),
     ("splits", {"split_to": 0}, "positive"),
@@ -205,10 +216,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("data_gaps", {"missing_bars": 0}, "missing_bars"),
     ("data_gaps", {"class": "bad_luck"}, "class"),
     ("data_gaps", {"attempts": -1}, "attempts"),
+    ("data_gaps", {"given_up_at": NOON}, "given_up_has_reason"),
+    ("data_gaps", {"given_up_reason": "nobody has it"}, "given_up_has_reason"),
     ("quality_findings", {"severity": "fatal"}, "severity"),
     ("quality_scores", {"score": "100.01"}, "score"),
     ("quality_scores", {"score": "-0.01"}, "score"),
-    ("touched_buckets", {"timeframe": "1m"}, "timeframe_is_rolled_up"),
+    ("touched_buckets", {"timestamp": MORNING}, "timestamp_is_an_hour"),
+    ("minutes_dropped", {"only_row": False}, "only_row"),
     ("backfill_requests", {"symbols": "{}"}, "names_symbols"),
     ("backfill_requests", {"symbols": "{AAPL,NULL}"}, "names_symbols"),
     ("backfill_requests", {"start_date": "2024-01-03"}, "range"),
@@ -217,6 +231,14 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("backfill_requests", {"status": "failed"}, "failed_has_error"),
     ("backfill_requests", {"attempts": -1}, "attempts"),
     ("backfill_requests", {"started_at": EVENING, "finished_at": NOON}, "finished_after_started"),
+    ("backfill_requests", {"kind": "everything"}, "kind"),
+    ("removed_minutes", {"removed_to": MORNING}, "stretch"),
+    ("requested_history", {"timeframe": "5m"}, "timeframe_is_loaded"),
+    ("alerts", {"severity": "info"}, "severity"),
+    ("alerts", {"times": 0}, "times"),
+    ("alerts", {"first_at": NOON}, "last_not_before_first"),
+    ("alert_receivers", {"failures": -1}, "failures"),
+    ("alert_notices", {"told_times": 0}, "told_times"),
 ]
 
 # The bounds themselves, and the exceptions that a rule makes.
@@ -244,7 +266,13 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("quarantined_bars", {"released_at": NOON, "released_by": "me", "release_reason": "checked"}),
     *(("quality_scores", {"score": score}) for score in (0, 100)),
     *(("backfill_requests", {"progress": progress}) for progress in (0, 1)),
-    *(("data_gaps", {"class": kind}) for kind in ("holiday", "no_trade", "provider_hole", "not_yet_published")),
+    *(
+        ("data_gaps", {"class": kind})
+        for kind in ("holiday", "no_trade", "provider_hole", "not_yet_published", "removed")
+    ),
+    ("data_gaps", {"given_up_at": NOON, "given_up_reason": "3 attempts"}),
+    *(("backfill_requests", {"kind": kind}) for kind in ("history", "gaps", "trades", "reference")),
+    ("requested_history", {"timeframe": "1m", "start_date": "2024-01-02"}),
 ]
 
 
@@ -382,6 +410,10 @@ def test_deletes_are_as_the_data_model_says(connection: Connection) -> None:
         "backtest_results -> backtest_runs": "c",
         "backtest_trades -> backtest_runs": "c",
         "backtest_equity -> backtest_runs": "c",
+        "data_gaps -> backfill_requests": "n",
+        "alert_occurrences -> alerts": "c",
+        "alert_notices -> alerts": "c",
+        "alert_notices -> alert_receivers": "c",
     }
 
 
@@ -419,10 +451,20 @@ def test_findings_and_operations_say_when_they_were_written_and_a_change_when_it
     changed = {table for table in mutable if table in ROWS}
     assert changed == {
         "trading_ranges", "patterns", "campaigns", "signals", "load_ledger", "quarantined_bars", "provider_quota",
-        "data_gaps", "quality_findings", "touched_buckets", "backfill_requests",
+        "data_gaps", "quality_findings", "touched_buckets", "minutes_dropped",
+        "backfill_requests", "requested_history", "alerts", "alert_receivers", "alert_notices",
     }  # fmt: skip
+    columns = {
+        "provider_quota": "provider",
+        "load_ledger": "dataset",
+        "touched_buckets": "symbol",
+        "minutes_dropped": "only_row",
+        "alerts": "kind",
+        "alert_receivers": "receiver",
+        "alert_notices": "receiver",
+    }
     for table in changed:
-        column = "provider" if table == "provider_quota" else "timeframe" if table != "load_ledger" else "dataset"
+        column = columns.get(table, "timeframe")
         before = connection.execute(text(f"SELECT updated_at FROM {table}")).scalar_one()
         connection.execute(text(f"UPDATE {table} SET {column} = {column}"))
         assert connection.execute(text(f"SELECT updated_at FROM {table}")).scalar_one() > before, table
@@ -662,8 +704,10 @@ def test_the_schema_document_is_what_a_new_database_says(shared_home: Path) -> N
     migrate.upgrade(engine)
     with engine.connect() as connection:
         described = build_schema.describe(connection)
+        columns_listed = build_schema.list_columns(connection)
     engine.dispose()
     assert build_schema.SCHEMA.read_text(encoding="utf-8") == described
+    assert build_schema.COLUMNS_LISTED.read_text(encoding="utf-8") == columns_listed
     # Not an empty picture: a key with two columns, a relation that may be absent, and a view.
     assert '    trading_ranges |o--o{ campaigns : "trading_range_id, trading_range_version"' in described
     assert '    symbols ||--o{ ohlcv_1min : "symbol"' in described

@@ -18,6 +18,8 @@ from tickstock_assets.domain.errors import ConfigError
 COLUMNS = ["symbol", "date", "open", "high", "low", "close", "volume", "source"]
 MISSING_SHOWN = 5
 TABLE_WIDTH = 120  # where there is no terminal to fill
+LOADED = ("1m", "1d")
+ROLLED_UP = ", and `tickstock rollups run` makes longer bars of minutes"
 LAST_DAY, ONE_DAY = date(9999, 12, 30), timedelta(days=1)
 
 
@@ -39,6 +41,13 @@ class Adjusted(StrEnum):
     NONE = "none"
     SPLITS = "splits"
     ALL = "all"
+
+
+class Align(StrEnum):
+    """Where bars of minutes and hours begin."""
+
+    UTC = "utc"
+    SESSION = "session"
 
 
 class AdjustedMayStandAlone(TyperCommand):
@@ -67,7 +76,11 @@ def bars(
     symbol: Annotated[str, typer.Argument(help="A symbol, such as AAPL.")],
     *,
     timeframe: Annotated[
-        str, typer.Option(help="1m, 5m, 15m, 1h or 1d, or what people type for them: minute, 60min, hourly, daily.")
+        str,
+        typer.Option(
+            help="1m, 5m, 15m, 1h or 1d, which are stored, or any other, made of them: 30m, 4h, 1w, 1M (a month), 1y; or "
+            "what people type: minute, 60min, daily, weekly."
+        ),
     ] = "1d",
     start: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First session, or day in UTC.")] = None,
     end: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last session, or day in UTC.")] = None,
@@ -81,6 +94,18 @@ def bars(
     as_of: Annotated[
         str | None, typer.Option(help="What was known at this moment, such as 2024-07-03T16:00; UTC unless it says.")
     ] = None,
+    align: Annotated[
+        Align,
+        typer.Option(help="Begin minutes and hours at midnight UTC, or at the session's open, in regular hours only."),
+    ] = Align.UTC,
+    fill: Annotated[
+        bool,
+        typer.Option("--fill", help="Fill missing bars with the last close, within a session; marked, never stored."),
+    ] = False,
+    forming: Annotated[
+        bool,
+        typer.Option("--forming", help="Also bars made of what the live feed has brought, marked until they are over."),
+    ] = False,
     output_format: Annotated[
         Format | None,
         typer.Option("--format", help="How to write them; else as the file's ending says, or as a table."),
@@ -88,14 +113,14 @@ def bars(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of standard output.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the stored bars of a symbol, as traded unless --adjusted."""
+    """Show the bars of a symbol, as traded unless --adjusted; stored, or made of stored ones."""
     from tickstock_assets.cli.database import reader
-    from tickstock_assets.domain.timeframes import timeframe as timeframe_of
+    from tickstock_assets.domain.timeframes import bar_length
 
     first, last = start.date() if start else None, end.date() if end else None
     if first and last and last < first:
         raise ConfigError(f"--end: expected a day on or after --start {first}, found {last}")
-    chosen = timeframe_of(timeframe)
+    chosen = str(bar_length(timeframe))
     written_as, moment = _format(output_format, output, as_json=as_json), _moment(as_of)
     with reader() as bars_of:
         frame = bars_of.bars_frame(
@@ -107,13 +132,16 @@ def bars(
             as_of=moment,
             adjusted=adjusted.value,
             columns=COLUMNS[2:],
+            align=align.value,
+            fill="ffill" if fill else None,
+            include_forming=forming,
         )
     if frame.empty:
         # The symbol is known; the reader would have refused it.
         asked = [f"from {first}" if first else "", f"to {last}" if last else "", f"known at {as_of}" if as_of else ""]
         raise ConfigError(
             f"{symbol}: expected {' '.join(['stored bars of', chosen, *filter(None, asked)])}, found none; "
-            f"`tickstock coverage {symbol}` says what is stored"
+            f"`tickstock coverage {symbol}` says what is stored" + ("" if chosen in LOADED else ROLLED_UP)
         )
     _write(frame, written_as, output)
 
@@ -124,24 +152,27 @@ def coverage(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what is stored per symbol and timeframe, and which sessions of the XNYS calendar are missing."""
+    """Show which daily and minute bars are stored per symbol and source, and which sessions lack a daily bar."""
     from tickstock_assets.cli.database import engine
     from tickstock_assets.defs.resources import lineup
     from tickstock_assets.storage import bars as stored
 
     with engine().connect() as connection:
         held = stored.coverage(connection, lineup().horizons(), symbols or None)
+        minutes = stored.minutes_held(connection, symbols or None)
         known = stored.symbols(connection)["symbol"].tolist()
-    if unknown := sorted(set(symbols or []) - set(held["symbol"])):
+    if unknown := sorted(set(symbols or []) - {*held["symbol"], *minutes["symbol"]}):
         raise ConfigError(_nothing_stored(unknown[0], known))
     rows = [
         {
             **row,
             "first": f"{row['first']:%Y-%m-%d}",
             "last": f"{row['last']:%Y-%m-%d}",
-            "missing": [str(day) for day in row["missing"]],
+            # Of minutes `tickstock gaps` knows: most that are missing were never traded.
+            "expected": row.get("expected"),
+            "missing": [str(day) for day in row["missing"]] if "missing" in row else None,
         }
-        for row in held.to_dict("records")
+        for row in [*held.to_dict("records"), *minutes.to_dict("records")]
     ]
     if as_json:
         print_json(rows)
@@ -149,21 +180,28 @@ def coverage(
     if not rows:
         console.print("Nothing is stored yet; `tickstock demo` loads the sample data.")
         return
+    console.print(_held(rows))
+
+
+def _held(rows: list[dict[Any, Any]]) -> Table:
+    """Return what is stored as a table; a long source folds, so that the missing days are seen."""
     table = Table(
-        title="Stored bars against the XNYS calendar", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        title="Stored bars against the calendar", box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
     for name in ("symbol", "timeframe", "source", "first", "last"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=name != "source")
     for name in ("bars", "expected"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("missing")
     for row in rows:
-        days = row["missing"]
+        days = row["missing"] or []
         shown = ", ".join(days[:MISSING_SHOWN]) + (" …" if len(days) > MISSING_SHOWN else "")
         texts = [str(row[name]) for name in ("symbol", "timeframe", "source", "first", "last")]
-        missing = f"{len(days)}" + (f": {shown}" if days else "")
-        table.add_row(*texts, f"{row['bars']:,}", f"{row['expected']:,}", missing)
-    console.print(table)
+        of_calendar = ["", ""]
+        if row["expected"] is not None:
+            of_calendar = [f"{row['expected']:,}", f"{len(days)}" + (f": {shown}" if days else "")]
+        table.add_row(*texts, f"{row['bars']:,}", *of_calendar)
+    return table
 
 
 def _moment(as_of: str | None) -> datetime | None:
@@ -231,7 +269,10 @@ def _table(days: "pd.DataFrame") -> Table:  # type: ignore[name-defined] # noqa:
     for name in COLUMNS[2:7]:
         table.add_column(name, justify="right")
     table.add_column("source")
+    marks = list(days.columns[len(COLUMNS) :])
+    for name in marks:
+        table.add_column(name)
     for row in days.itertuples(index=False):
         prices = [f"{price:,.4f}".rstrip("0").rstrip(".") for price in row[2:7]]
-        table.add_row(*map(str, row[:2]), *prices, row[7])
+        table.add_row(*map(str, row[:2]), *prices, row[7], *("yes" if marked else "" for marked in row[8:]))
     return table

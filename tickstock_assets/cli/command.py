@@ -9,8 +9,9 @@ from tickstock_assets.cli.app import app
 from tickstock_assets.domain.errors import TickstockError
 
 # Importing a module registers its verbs.
-from tickstock_assets.cli import backup, bars, db, demo, doctor, export, health, load, quarantine  # noqa: F401  isort:skip
-from tickstock_assets.cli import reconcile, roles, seed, simulate, tiers, ui  # noqa: F401  isort:skip
+from tickstock_assets.cli import alerts, backfill, backup, bars, check, db, demo, doctor, export, gaps  # noqa: F401  isort:skip
+from tickstock_assets.cli import health, load, metrics, quality, quarantine, reconcile, roles, rollups  # noqa: F401  isort:skip
+from tickstock_assets.cli import seed, sessions, simulate, splits, stream, tiers, ui  # noqa: F401  isort:skip
 
 EXIT_USER_ERROR = 2
 

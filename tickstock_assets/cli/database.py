@@ -38,4 +38,4 @@ def reader() -> "MarketReader":
 
     opened = engine()
     opened.dispose()  # it has shown that all is well; the reader has connections of its own
-    return MarketReader(opened.url, APPLICATION, limits())
+    return MarketReader(opened.url, APPLICATION, limits(), spill=settings().tick_spill_path)

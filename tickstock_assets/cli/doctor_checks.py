@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy import text
 
 from tickstock_assets.cli import database
+from tickstock_assets.cli.doctor_alerts import who_is_told
 from tickstock_assets.cli.doctor_findings import TROUBLE, Finding, Patient, sentence
 from tickstock_assets.cli.doctor_providers import flat_files, providers
 from tickstock_assets.defs import launching
@@ -40,6 +41,7 @@ def examine(chosen: Settings, *, offline: bool) -> Iterator[Finding]:
         ("disk", _disk, "set TICKSTOCK_HOME to a folder that can be written"),
         ("dagster", _dagster, "see the database; `tickstock ui` opens the same instance"),
         ("clock", _clock, "see the database"),
+        ("alerts", who_is_told, "correct it in the environment or in .env"),
     ]
     for check, look, remedy in looks:
         try:

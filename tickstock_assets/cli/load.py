@@ -3,7 +3,7 @@
 import json
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
@@ -88,11 +88,12 @@ def load(
         Run("tickstock load", str(uuid4())),
         progress.sleep if wait else None,
     )
-    outcome, interrupted = _load(loader, order, progress)
-    if record and not interrupted:
-        from tickstock_assets.defs.recording import record_partitions
+    with progress:
+        outcome, interrupted = _load(loader, order)
+        if record and not interrupted:
+            from tickstock_assets.defs.recording import record_partitions
 
-        record_partitions(settings().home_path, order.dataset, progress.partitions(), progress.recording)
+            record_partitions(settings().home_path, order.dataset, progress.partitions(), progress.recording)
     summary = progress.summary(outcome, interrupted=interrupted)
     if log_file is not None:
         log_file.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
@@ -104,15 +105,14 @@ def load(
         raise typer.Exit(code)
 
 
-def _load(loader: "Loader", order: "Order", progress: Any) -> tuple["Outcome", bool]:
+def _load(loader: "Loader", order: "Order") -> tuple["Outcome", bool]:
     """Load, and return what became of it and whether a person stopped it."""
     from tickstock_assets.loading.load import Outcome
 
-    with progress:
-        try:
-            return loader.load(order), False
-        except KeyboardInterrupt:
-            return Outcome(), True
+    try:
+        return loader.load(order), False
+    except KeyboardInterrupt:
+        return Outcome(), True
 
 
 def _exit_code(outcome: "Outcome", *, interrupted: bool) -> int:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -49,8 +49,6 @@ class LoadProgress(Observer):
         self._counts = MergeCounts()
         self._recent: list[str] = []
         self._doing = "Looking for what is missing"
-        self._planned: Plan | None = None
-        self._problems: list[str] = []
         self._bar = Progress(
             SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
             console=shown_on,
@@ -74,14 +72,14 @@ class LoadProgress(Observer):
     def planned(self, provider: Provider, plan: Plan) -> None:
         """Expect so many windows."""
         for request in plan.requests:
-            self._of(request).windows += 1
+            self._of(request.window.symbol).windows += 1
         done = self._bar.tasks[0].completed
         self._bar.update(self._task, total=done + len(plan.requests))
         self._doing = f"{provider.name}: {plan.describe()[len(plan.rows())]}"
 
     def landed(self, provider: Provider, request: Request, rows: int, calls: int) -> None:
         """Count a window that came."""
-        tally = self._of(request)
+        tally = self._of(request.window.symbol)
         tally.landed += 1
         tally.rows += rows
         tally.calls += calls
@@ -89,7 +87,7 @@ class LoadProgress(Observer):
 
     def failed(self, provider: Provider, request: Request, reason: str, calls: int) -> None:
         """Count a window that did not come."""
-        tally = self._of(request)
+        tally = self._of(request.window.symbol)
         tally.failed += 1
         tally.calls += calls
         self._note(request, f"{provider.name} {request.window}: {reason}")
@@ -166,6 +164,8 @@ class LoadProgress(Observer):
             f"{summary['inserted']:,} inserted, {summary['corrected']:,} corrected, {summary['unchanged']:,} unchanged, "
             f"{totals['rejected']:,} quarantined."
         )
+        if self._order.dataset is Dataset.MINUTE_BARS and summary["inserted"] + summary["corrected"]:
+            console.print("`tickstock rollups run` makes 5m, 15m, 1h and daily bars of them.")
         if summary["interrupted"]:
             console.print("[yellow]Stopped. What is landed stays; the same command goes on from there.[/]")
         elif summary["continues_at"] is not None:
@@ -173,8 +173,8 @@ class LoadProgress(Observer):
                 f"[yellow]Continues at {summary['continues_at']:%Y-%m-%d %H:%M} UTC: run the same command then.[/]"
             )
 
-    def _of(self, request: Request) -> Tally:
-        return self._market if request.window.symbol == WHOLE_MARKET else self._tallies[request.window.symbol]
+    def _of(self, symbol: str) -> Tally:
+        return self._market if symbol == WHOLE_MARKET else self._tallies[symbol]
 
     def _note(self, request: Request, doing: str) -> None:
         symbol = request.window.symbol
@@ -185,10 +185,7 @@ class LoadProgress(Observer):
 
     def _render(self) -> RenderableType:
         self._bar.update(self._task, description=self._doing)
-        return Group(self._table([self._of_symbol(symbol) for symbol in self._recent]), self._bar)
-
-    def _of_symbol(self, symbol: str) -> Tally:
-        return self._market if symbol == WHOLE_MARKET else self._tallies[symbol]
+        return Group(self._table([self._of(symbol) for symbol in self._recent]), self._bar)
 
     def _table(self, tallies: Sequence[Tally], *, everything: bool = False) -> Table:
         table = Table("symbol")
@@ -202,15 +199,3 @@ class LoadProgress(Observer):
                 *(f"{number:,}" for number in [*numbers, tally.failed, tally.calls]),
             )
         return table
-
-
-def periods(windows: Sequence[Window], dataset: Dataset) -> list[tuple[str, date]]:
-    """Return the symbol and first day of each partition that windows touch."""
-    found: set[tuple[str, date]] = set()
-    for window in windows:
-        year, month = window.start.year, window.start.month if dataset is Dataset.MINUTE_BARS else 1
-        while date(year, month, 1) <= window.end:
-            found.add((window.symbol, date(year, month, 1)))
-            step = 1 if dataset is Dataset.MINUTE_BARS else 12
-            year, month = year + (month + step - 1) // 12, (month + step - 1) % 12 + 1
-    return sorted(found)

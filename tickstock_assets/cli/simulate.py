@@ -33,6 +33,11 @@ def simulate(
     extended_hours: Annotated[
         bool, typer.Option("--extended-hours", help="Some minutes trade before and after the sessions.")
     ] = False,
+    live_from: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Day on which the live feed begins; else the first there is."),
+    ] = None,
+    live_speed: Annotated[float, typer.Option(min=0.001, help="Seconds of the live feed in a second of ours.")] = 60.0,
     faults: Annotated[
         str, typer.Option(metavar="NAME=CHANCE,...", help="What goes wrong how often, such as all=0.02,cut=0.1.")
     ] = "",
@@ -44,14 +49,15 @@ def simulate(
     """
     if end < start:
         raise ConfigError(f"--end: expected a day on or after --start {start:%Y-%m-%d}, found {end:%Y-%m-%d}")
-    from tickstock_assets.simulator import Faults, Market, Plan, Simulator, Vendor
+    from tickstock_assets.simulator import Faults, Market, Pace, Plan, Simulator, Vendor
 
     market = Market(symbols, start.date(), end.date(), extended_hours=extended_hours)
     plans = {
         Vendor.POLYGON: Plan(per_minute=calls_per_minute or None),
         Vendor.ALPHA_VANTAGE: Plan(per_day=calls_per_day or None),
     }
-    simulator = Simulator(market, plans, Faults.parsed(faults, seed))
+    pace = Pace(live_from.date() if live_from else None, live_speed)
+    simulator = Simulator(market, plans, Faults.parsed(faults, seed), pace=pace)
     try:
         simulator.listen(port)
     except OSError as error:
@@ -62,6 +68,7 @@ def simulate(
     sys.stdout.write(
         f"# Simulated vendors at {simulator.url} until Ctrl-C; the settings that point there:\n"
         f"TICKSTOCK_POLYGON_URL={simulator.url}\n"
+        f"TICKSTOCK_POLYGON_STREAM_URL={simulator.stream_url}\n"
         f"TICKSTOCK_POLYGON_API_KEY={ANY_KEY}\n"
         f"TICKSTOCK_POLYGON_CALLS_PER_MINUTE={calls_per_minute}\n"
         f"TICKSTOCK_ALPHA_VANTAGE_URL={simulator.url}/query\n"

@@ -4,9 +4,13 @@ import csv
 import difflib
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.schemas import SYMBOL_PATTERN
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 HEADER = "symbol"
 
@@ -43,6 +47,20 @@ def in_file(file: Path) -> list[str]:
         if any(cell.strip() for cell in line)
     ]
     return _checked(found, str(file))
+
+
+def require_known(connection: "Connection", symbols: list[str] | None) -> None:
+    """Refuse the first of these symbols that the database does not know.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    from tickstock_assets.storage import bars
+
+    if unknown := sorted(set(symbols or []) - {*bars.symbols(connection)["symbol"]}):
+        raise ConfigError(
+            f"--symbols: expected known symbols, found {unknown[0]}; `tickstock coverage` lists what is stored"
+        )
 
 
 def _checked(found: list[tuple[str, str]], where: str) -> list[str]:

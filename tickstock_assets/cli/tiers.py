@@ -47,17 +47,17 @@ def compress(
 @db.command()
 def refresh(*, yes: YesOption = False) -> None:
     """Compute the rollups of minute bars now, as far back as their minutes reach; TimescaleDB Community."""
-    from tickstock_assets.storage import rollups, tiers
+    from tickstock_assets.storage import continuous_aggregates, tiers
     from tickstock_assets.storage.capability import capability
 
     opened = engine()
     with opened.connect() as connection:
         _require_community(capability(connection), "refresh", "rollups are continuous aggregates")
-        if not rollups.exist(connection):
+        if not continuous_aggregates.exist(connection):
             raise DatabaseError("refresh: expected continuous aggregates, found none; run `tickstock db migrate`")
-        todo = rollups.planned(connection)
+        todo = continuous_aggregates.planned(connection)
     if yes:
-        todo = rollups.refresh(opened)
+        todo = continuous_aggregates.refresh(opened)
         with opened.begin() as connection:
             # How far back policies reach is counted from now: set anew, they reach back to the first minute again.
             tiers.set_rollup_policies(connection, settings().lifecycles)

@@ -31,12 +31,14 @@ def ui(
     """Open the Dagster web UI, with the daemon that runs backfills, schedules and sensors. Ctrl-C stops both."""
     from tickstock_assets.cli.database import server_url
     from tickstock_assets.defs.launching import dagster_environment
+    from tickstock_assets.defs.parent_watch import UI_PROCESS
     from tickstock_assets.storage.database import require_two_databases
 
     # Dagster's processes would say it too, in a traceback each.
     require_two_databases(server_url(), settings().dagster_database)
     _require_free(host, port)
-    environment = dagster_environment(settings().home_path)
+    # The children of this process end with it also when it is killed.
+    environment = dagster_environment(settings().home_path) | {UI_PROCESS: str(os.getpid())}
     console.print(f"Dagster web UI: [bold]http://{host}:{port}[/] (ready in a few seconds; Ctrl-C stops it)")
     sys.stdout.flush()
     # A script's background jobs inherit that SIGINT is ignored; Dagster's processes would then heed no signal at all.

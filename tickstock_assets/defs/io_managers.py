@@ -5,15 +5,16 @@ from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 import pandas as pd
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
-from tickstock_assets.defs.partition_metadata import add_partition_metadata
-from tickstock_assets.defs.partitions import key, windows_of
+from tickstock_assets.defs.batches import Batch, Outcome
+from tickstock_assets.defs.partitions import BY_YEAR
 from tickstock_assets.defs.resources import Database
 from tickstock_assets.defs.storing_metadata import counts_metadata
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage import audit, bars
 from tickstock_assets.storage.bulk import MergeCounts, Scope, merge
+from tickstock_assets.storage.partition_counts import all_rows
 
 WARM_UP_BARS = "warm_up_bars"
 
@@ -62,46 +63,79 @@ TABLES: Mapping[str, Table] = {
 }
 
 
+class Rows:
+    """An input that is read a batch at a time: the rows of its windows, and before each the bars that it asks for."""
+
+    def __init__(self, database: Database, table: Table, warm_up_bars: int) -> None:
+        self._database = database
+        self._table = table
+        self._warm_up_bars = warm_up_bars
+
+    def of(self, batch: Batch) -> pd.DataFrame:
+        """Return the rows of a batch's windows."""
+        return self._database.in_transaction(
+            lambda connection: self._table.read(connection, batch.windows, self._warm_up_bars)
+        )
+
+
 class TableIOManager(dg.ConfigurableIOManager):
-    """Reads and writes the table that has the asset's name."""
+    """Reads and writes the table that has the asset's name; what has partitions is written by `store` and read as `Rows`."""
 
     database: dg.ResourceDependency[Database]
 
     def handle_output(self, context: dg.OutputContext, obj: pd.DataFrame) -> None:
-        """Merge a frame into its table in one transaction, and say what that did."""
+        """Merge the frame of an asset without partitions into its table in one transaction, and say what that did."""
         name = context.asset_key.path[-1]
-        table = TABLES[name]
-        partition_keys = [str(k) for k in context.asset_partition_keys] if context.has_asset_partitions else []
-        windows = windows_of(partition_keys) if context.has_asset_partitions else None
+        counts = _merged(self.database, name, obj, None)
+        with self.database.begin() as connection:
+            total = all_rows(connection, name)
+        metadata = {"dagster/row_count": total, "rows_produced": len(obj), **counts_metadata(counts)}
+        context.add_output_metadata({**metadata, **_span(TABLES[name], obj)})
 
-        def write(connection: Connection) -> tuple[MergeCounts, int]:
-            counts = merge(connection, name, obj, _scope(table, obj, windows))
-            if counts.written or counts.removed:
-                particulars = {**asdict(counts), "symbols": sorted({window.symbol for window in windows or ()})}
-                audit.record(connection, table.event_type, (name, name), "merge", particulars)
-            total = connection.execute(text(f'SELECT count(*) FROM "{name}"')).scalar_one()  # noqa: S608 a key of TABLES
-            return counts, total
-
-        counts, total = self.database.in_transaction(write)
-        context.add_output_metadata(
-            {
-                "dagster/row_count": total,
-                "rows_produced": len(obj),
-                **counts_metadata(counts),
-                **_span(table, obj),
-            }
-        )
-        if partition_keys and table.time_column:
-            context.add_output_metadata({"counts_are_of": f"this run, {len(partition_keys)} partitions"})
-            by_partition = _partition_counts(obj, table.time_column, partition_keys)
-            add_partition_metadata(context.step_context, context.asset_key, by_partition)
-
-    def load_input(self, context: dg.InputContext) -> pd.DataFrame:
-        """Return the rows of the partitions asked for, and before each window the bars that its input asks for."""
-        windows = windows_of(context.asset_partition_keys) if context.has_asset_partitions else None
-        warm_up_bars = int((context.definition_metadata or {}).get(WARM_UP_BARS, 0))
+    def load_input(self, context: dg.InputContext) -> pd.DataFrame | Rows:
+        """Return all rows of a table, or for an input of type `Rows` what reads them by batches."""
         table = TABLES[context.asset_key.path[-1]]
-        return self.database.in_transaction(lambda connection: table.read(connection, windows, warm_up_bars))
+        if context.dagster_type.typing_type is Rows:
+            return Rows(self.database, table, int((context.definition_metadata or {}).get(WARM_UP_BARS, 0)))
+        return self.database.in_transaction(lambda connection: table.read(connection, None, 0))
+
+
+def store(
+    database: Database,
+    name: str,
+    frame: pd.DataFrame,
+    batch: Batch,
+    *,
+    rows_in: int,
+) -> Outcome:
+    """Merge a batch's rows into the table of an asset's name in one transaction, and return what that did.
+
+    Args:
+        database: where to.
+        name: of the asset and its table.
+        frame: the rows; they answer for the batch's windows.
+        batch: its partitions.
+        rows_in: how many rows they were computed from.
+    """
+    counts = _merged(database, name, frame, batch.windows)
+    return Outcome(
+        {"rows_in": rows_in, "rows_produced": len(frame), **counts_metadata(counts)},
+        _partition_counts(frame, str(TABLES[name].time_column), batch.keys),
+        _span(TABLES[name], frame),
+    )
+
+
+def _merged(database: Database, name: str, frame: pd.DataFrame, windows: Sequence[Window] | None) -> MergeCounts:
+    table = TABLES[name]
+
+    def write(connection: Connection) -> MergeCounts:
+        counts = merge(connection, name, frame, _scope(table, frame, windows))
+        if counts.written or counts.removed:
+            particulars = {**asdict(counts), "symbols": sorted({window.symbol for window in windows or ()})}
+            audit.record(connection, table.event_type, (name, name), "merge", particulars)
+        return counts
+
+    return database.in_transaction(write)
 
 
 def _scope(table: Table, frame: pd.DataFrame, windows: Sequence[Window] | None) -> Scope | None:
@@ -125,7 +159,7 @@ def _partition_counts(
 ) -> dict[str, dict[str, object]]:
     """Return rows, first and last session of every partition."""
     times = frame[time_column]
-    partition = [key(symbol, year) for symbol, year in zip(frame["symbol"], times.dt.year, strict=True)]
+    partition = frame["symbol"] + "|" + times.dt.strftime(BY_YEAR.periods.fmt)
     found = times.groupby(partition).agg(["size", "min", "max"]).to_dict("index")
     counts: dict[str, dict[str, object]] = {name: {"dagster/partition_row_count": 0} for name in partition_keys}
     for name, row in found.items():

@@ -17,6 +17,7 @@ def landing_metadata(landing: Landing, lineup: Lineup, folder: Path) -> dict[str
         "windows_fetched": len(landing.fetched),
         "windows_already_landed": landing.already_landed,
         "rows_in": landing.rows,
+        "bytes_landed": landing.bytes,
         "calls": sum(landing.calls.values()),
         "provider": ", ".join(provider.name for provider in lineup),
         "horizon": lineup.horizon().isoformat(),

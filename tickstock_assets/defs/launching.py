@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,8 @@ def dagster_environment(home: Path) -> dict[str, str]:
         "TICKSTOCK_HOME": str(home),
         # Events of many partitions are written together: a third of the time a partition takes.
         "DAGSTER_EVENT_BATCH_SIZE": os.environ.get("DAGSTER_EVENT_BATCH_SIZE", "1000"),
+        # On a busy machine the process of a run takes more than the usual minute to say that it has started.
+        "DAGSTER_GRPC_TIMEOUT_SECONDS": os.environ.get("DAGSTER_GRPC_TIMEOUT_SECONDS", "180"),
     }
 
 
@@ -78,7 +80,8 @@ def run_job(
     """Run a job here and now, and tell of each step as it ends.
 
     Raises:
-        TickstockError: a step failed or a blocking check did not pass; the sentence names it.
+        TickstockError: a step failed, or a hard check did not pass, which keeps some partitions from what is downstream
+            and lets the others go on; the sentence names it.
     """
 
     @dg.success_hook(name="tell_progress")
@@ -93,27 +96,43 @@ def run_job(
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
+    run = result.run_id[:8]
     if not result.success:
-        run = result.run_id[:8]
         raise TickstockError(
             f"Run {run} of {job.name} failed: {reason_of(result.all_events)}; `tickstock ui` shows the run"
         )
+    hard = [check for check in result.get_asset_check_evaluations() if _is_hard(check)]
+    if hard:
+        raise TickstockError(
+            f"Run {run} of {job.name} went on without what a check holds back: {_said(hard[0])}; `tickstock ui` shows the run"
+        )
 
 
-def reason_of(events: Iterable[dg.DagsterEvent]) -> str:
+def reason_of(events: Sequence[dg.DagsterEvent]) -> str:
     """Return in a sentence why a run failed, from its events."""
     for event in events:
         if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            if check.blocking and not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
-                numbers = {name: value.value for name, value in check.metadata.items()}
-                found = ", ".join(
-                    f"{name} {value}" for name, value in numbers.items() if isinstance(value, int | float)
-                )
-                return f"check {check.check_name} did not pass: {found}"
+            if check.blocking and _is_hard(check):
+                return _said(check)
         if event.event_type == DagsterEventType.STEP_FAILURE:
             return f"{event.step_key}: {_reason_of_step(event.step_failure_data)}"
+    for event in events:
+        # Its process was killed, or its code could not be loaded: no step has failed.
+        if event.event_type == DagsterEventType.RUN_FAILURE:
+            error = event.job_failure_data.error if event.event_specific_data else None
+            return (error.message if error else event.message or "no reason given").strip().splitlines()[0]
     return "no step says why"
+
+
+def _is_hard(check: dg.AssetCheckEvaluation) -> bool:
+    return not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
+
+
+def _said(check: dg.AssetCheckEvaluation) -> str:
+    numbers = {name: value.value for name, value in check.metadata.items()}
+    found = ", ".join(f"{name} {value}" for name, value in numbers.items() if isinstance(value, int | float))
+    return f"check {check.check_name} did not pass: {found}"
 
 
 def _reason_of_step(failure: StepFailureData) -> str:

@@ -1,22 +1,51 @@
-"""A backfill request as Dagster's runs: which it takes, and how those stand.
+"""A backfill request as Dagster's runs: which it takes, and how they are stopped.
 
-Elsewhere: the requests themselves (storage/backfill_requests.py), who starts the runs (sensors.py).
+Elsewhere: the requests themselves (storage/backfill_requests.py), who starts the runs (sensors.py), how they stand
+(request_standing.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import batched
 
 import dagster as dg
-from dagster import DagsterEventType
-from dagster._core.storage.tags import RUN_KEY_TAG, WILL_RETRY_TAG
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import RETRY_NUMBER_TAG, SENSOR_NAME_TAG
 
-from tickstock_assets.defs.launching import reason_of
-from tickstock_assets.defs.partitions import rectangle_tags, side_by_side
+from tickstock_assets.defs.jobs import DAILY_HISTORY, MINUTE_HISTORY, REFERENCE, TICK_HISTORY
+from tickstock_assets.defs.partitions import BY_DAY, BY_MONTH, BY_YEAR, Grid, rectangle_tags, side_by_side
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage.backfill_requests import BackfillRequest
 
+
+@dataclass(frozen=True)
+class History:
+    """How bars of a timeframe are loaded.
+
+    Attributes:
+        job: Dagster's, by name.
+        grid: its partitions.
+        assets: those of its assets that have these partitions, from the first to the last.
+    """
+
+    job: str
+    grid: Grid
+    assets: Sequence[str]
+
+
+# Other timeframes are rolled up from minutes.
+HISTORIES: Mapping[str, History] = {
+    "1d": History(DAILY_HISTORY.name, BY_YEAR, ("raw_daily_bars", "ohlcv_daily", "bar_features", "patterns")),
+    "1m": History(MINUTE_HISTORY.name, BY_MONTH, ("raw_minute_bars", "ohlcv_1min")),
+}
+TRADES = History(TICK_HISTORY.name, BY_DAY, ("raw_trades", "ticks", "tick_minute_bars"))
+# Of other kinds of requests: the job whose one run, without partitions, does all of it.
+GAP_HEALING = "gap_healing"
+WHOLE_JOBS = {"gaps": GAP_HEALING, "reference": REFERENCE.name}
+
+# The sensor that starts them.
+SENSOR = "due_requests"
 # By these tags the web UI finds the runs of a request.
 REQUEST_TAG = "tickstock/request"
 ATTEMPT_TAG = "tickstock/attempt"
@@ -27,9 +56,26 @@ SHARE_LANDED = "share_landed"
 # More in one run would be longer than a person wants to wait for the first of them.
 SYMBOLS_A_RUN = 50
 UNKNOWN_NAMED = 5
+STOPPABLE = [status for status in NOT_FINISHED_STATUSES if status is not dg.DagsterRunStatus.CANCELING]
 
 
-def planned_runs(request: BackfillRequest, known: Sequence[str]) -> list[dg.RunRequest]:
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a request: what Dagster is asked for, of which symbols, and how many partitions each of its assets has."""
+
+    request: dg.RunRequest
+    symbols: Sequence[str]
+    n_partitions: int
+
+
+def history_of(request: BackfillRequest) -> History | None:
+    """Return how what a request asks for is loaded; None where that has no partitions."""
+    if request.kind in WHOLE_JOBS:
+        return None
+    return TRADES if request.kind == "trades" else HISTORIES.get(request.timeframe)
+
+
+def planned_runs(request: BackfillRequest, known: Sequence[str]) -> list[PlannedRun]:
     """Return the runs of an attempt at a request, the same ones whenever it is asked.
 
     Args:
@@ -37,12 +83,17 @@ def planned_runs(request: BackfillRequest, known: Sequence[str]) -> list[dg.RunR
         known: Dagster's own list of the symbols, in its order.
 
     Raises:
-        ConfigError: a symbol is unknown, a year is outside of the partitions, or its bars have no partitions.
+        ConfigError: a symbol is unknown, a day is outside of the partitions, or its bars have no partitions.
     """
-    if request.timeframe != "1d":
+    attempt = {REQUEST_TAG: request.id, ATTEMPT_TAG: str(request.attempts)}
+    if request.kind in WHOLE_JOBS:
+        key = f"{request.id}/{request.attempts}"
+        whole = dg.RunRequest(run_key=key, job_name=WHOLE_JOBS[request.kind], tags=attempt)
+        return [PlannedRun(whole, request.symbols, 1)]
+    history = history_of(request)
+    if history is None:
         raise ConfigError(
-            f"Request: expected timeframe 1d, the only one with partitions, found {request.timeframe}; "
-            "`tickstock load --timeframe` loads the others"
+            f"Request: expected timeframe {' or '.join(HISTORIES)}, found {request.timeframe}, which is rolled up from minutes"
         )
     if unknown := sorted(set(request.symbols) - set(known)):
         named = ", ".join(unknown[:UNKNOWN_NAMED]) + (", ..." if len(unknown) > UNKNOWN_NAMED else "")
@@ -51,91 +102,46 @@ def planned_runs(request: BackfillRequest, known: Sequence[str]) -> list[dg.RunR
             "`tickstock load --symbols` adds them"
         )
     groups = [part for group in side_by_side(request.symbols, known) for part in batched(group, SYMBOLS_A_RUN)]
-    attempt = {REQUEST_TAG: request.id, ATTEMPT_TAG: str(request.attempts)}
+    first, last = (day.strftime(history.grid.periods.fmt) for day in (request.start, request.end))
+    n_periods = sum(first <= period <= last for period in history.grid.periods.get_partition_keys())
     return [
-        dg.RunRequest(
-            run_key=f"{request.id}/{request.attempts}/{group[0]}",
-            tags={**rectangle_tags(group, known, request.start.year, request.end.year), **attempt},
+        PlannedRun(
+            dg.RunRequest(
+                run_key=f"{request.id}/{request.attempts}/{group[0]}",
+                job_name=history.job,
+                tags={**rectangle_tags(group, known, request.start, request.end, history.grid), **attempt},
+            ),
+            group,
+            len(group) * n_periods,
         )
         for group in groups
     ]
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a run ended that did not succeed.
+def unfinished_runs(instance: dg.DagsterInstance, request_ids: Sequence[str] | None = None) -> list[dg.DagsterRun]:
+    """Return the runs of some requests, or of all, that may be stopped.
 
-    Attributes:
-        reason: a sentence.
-        is_cancelled: whether a person stopped it.
-        continues_at: when an exhausted budget lets it go on (UTC); None where that was not the reason.
-        share_landed: share of its partitions that are landed, 0 to 1; known of those that a budget held up.
+    Those that a person has started again by hand are no part of a request any more, and left out.
     """
-
-    reason: str
-    is_cancelled: bool = False
-    continues_at: datetime | None = None
-    share_landed: float = 0.0
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How the runs of an attempt stand.
-
-    Attributes:
-        not_started: runs that are still to be started.
-        n_under_way: in the queue, at work, or to be retried by Dagster.
-        n_succeeded: done.
-        endings: of the others.
-    """
-
-    not_started: Sequence[dg.RunRequest]
-    n_under_way: int
-    n_succeeded: int
-    endings: Sequence[Ending]
-
-    @property
-    def is_over(self) -> bool:
-        """Whether nothing more comes of this attempt."""
-        return not self.not_started and not self.n_under_way
-
-    @property
-    def share(self) -> float:
-        """Share that is loaded, 0 to 1."""
-        n_runs = len(self.not_started) + self.n_under_way + self.n_succeeded + len(self.endings)
-        return (self.n_succeeded + sum(ending.share_landed for ending in self.endings)) / n_runs
-
-    @property
-    def continues_at(self) -> datetime | None:
-        """When the first of those that a budget held up can go on; None when none was."""
-        return min((ending.continues_at for ending in self.endings if ending.continues_at), default=None)
+    chosen = {SENSOR_NAME_TAG: SENSOR} if request_ids is None else {REQUEST_TAG: list(request_ids)}
+    runs = instance.get_runs(dg.RunsFilter(statuses=STOPPABLE, tags=chosen)) if chosen != {REQUEST_TAG: []} else []
+    return [
+        run for run in runs if REQUEST_TAG in run.tags and (run.parent_run_id is None or RETRY_NUMBER_TAG in run.tags)
+    ]
 
 
-def standing(instance: dg.DagsterInstance, request: BackfillRequest, planned: Sequence[dg.RunRequest]) -> Standing:
-    """Return how the runs of an attempt stand; of one that was done again the last time counts."""
-    tags = {REQUEST_TAG: request.id, ATTEMPT_TAG: str(request.attempts)}
-    newest: dict[str, dg.DagsterRun] = {}
-    for run in instance.get_runs(dg.RunsFilter(tags=tags)):  # newest first
-        newest.setdefault(run.tags.get(RUN_KEY_TAG, ""), run)
-    found = [(one, newest.get(str(one.run_key))) for one in planned]
-    # A run that was made and not queued, since the daemon was killed in between, is found and queued by its key.
-    not_started = [one for one, run in found if run is None or run.status == dg.DagsterRunStatus.NOT_STARTED]
-    started = [run for _, run in found if run is not None and run.status != dg.DagsterRunStatus.NOT_STARTED]
-    ended = [run for run in started if run.is_finished and run.tags.get(WILL_RETRY_TAG) != "true"]
-    succeeded = [run for run in ended if run.is_success]
-    endings = [_ending(instance, run) for run in ended if not run.is_success]
-    return Standing(not_started, len(started) - len(ended), len(succeeded), endings)
-
-
-def _ending(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Ending:
-    if run.status == dg.DagsterRunStatus.CANCELED:
-        return Ending(f"run {run.run_id[:8]} was cancelled", is_cancelled=True)
-    wanted = {DagsterEventType.STEP_FAILURE, DagsterEventType.ASSET_CHECK_EVALUATION}
-    events = [one.dagster_event for one in instance.all_logs(run.run_id, of_type=wanted) if one.dagster_event]
-    reason = f"run {run.run_id[:8]}: {reason_of(events)}"
-    for event in events:
-        said = event.step_failure_data.user_failure_data if event.is_step_failure else None
-        if said and CONTINUES_AT in said.metadata:
-            continues_at = datetime.fromtimestamp(float(str(said.metadata[CONTINUES_AT].value)), UTC)
-            return Ending(reason, continues_at=continues_at, share_landed=float(str(said.metadata[SHARE_LANDED].value)))
-    return Ending(reason)
+def stop(instance: dg.DagsterInstance, runs: Iterable[dg.DagsterRun]) -> int:
+    """Stop unfinished runs, and return how many; what they have finished stays."""
+    n_stopped = 0
+    for run in runs:
+        n_stopped += 1
+        if run.status == dg.DagsterRunStatus.NOT_STARTED:
+            instance.report_run_canceling(run)
+            instance.report_run_canceled(run)
+            continue
+        try:
+            instance.run_coordinator.cancel_run(run.run_id)
+        except DagsterUserCodeUnreachableError:
+            # The process that runs it is gone. It stands as canceling, and Dagster's monitoring ends it.
+            continue
+    return n_stopped

@@ -1,55 +1,66 @@
-"""The end of a run that could not land everything: what is finished counts, and the rest goes on when it can."""
+"""The end of a load: what is finished is told of, and where not everything came the rest goes on when it can."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Never
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from typing import Any
 
 import dagster as dg
+from dagster import DagsterEvent
 from sqlalchemy import Connection
 
+from tickstock_assets.defs.partition_log import PartitionLog
 from tickstock_assets.defs.partitions import window_of, windows_of
 from tickstock_assets.defs.request_runs import CONTINUES_AT, REQUEST_TAG, SHARE_LANDED
 from tickstock_assets.defs.resources import Database
-from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
+from tickstock_assets.defs.retries import RETRIES, pause_seconds
+from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, TransientProviderError
+from tickstock_assets.domain.timeframes import Timeframe
+from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.coverage import common_days, windows_of_symbols
 from tickstock_assets.loading.fetching import Landing
 from tickstock_assets.storage import backfill_requests
+from tickstock_assets.storage.backfill_requests import Kind
 
 
-def require_all_landed(
-    context: dg.AssetExecutionContext, landing: Landing, metadata: Mapping[str, Any], database: Database
-) -> None:
-    """Do nothing when everything came; else record the partitions that are finished and end the run.
+def end_of_landing(
+    context: dg.AssetExecutionContext,
+    log: PartitionLog,
+    landing: Landing,
+    metadata: Mapping[str, Any],
+    go_on: Callable[[QuotaExhaustedError], Mapping[str, Any]],
+) -> Iterator[DagsterEvent]:
+    """Tell of the partitions that are finished and not told of yet, all where everything came, and end the run otherwise.
 
-    Where a budget is used up, the run's symbols and years become a backfill request for the moment when it lasts again, all
-    of them: what is landed is not fetched again, and it has yet to go on from here. A run that a request started leaves
-    that to the request as long as it is open.
+    Args:
+        context: of the asset.
+        log: the run's partitions, and what was told of.
+        landing: what came.
+        metadata: of the load.
+        go_on: is called where a budget is used up, and gives the metadata that says when it goes on.
 
     Raises:
+        dg.RetryRequested: something may come when it is asked for again.
         dg.Failure: something did not come; it is not retried before something has changed.
     """
     try:
         landing.raise_for_failures()
-    except QuotaExhaustedError as error:
-        _end(context, landing, {**metadata, **_to_go_on(context, error, database)}, error)
     except ProviderError as error:
-        _end(context, landing, metadata, error)
+        yield from log.tell(finished_partitions(log.left, landing), {"run_ended": str(error)})
+        if isinstance(error, TransientProviderError) and context.op_execution_context.retry_number < RETRIES:
+            raise dg.RetryRequested(RETRIES, pause_seconds(context.op_execution_context.retry_number)) from error
+        goes_on = go_on(error) if isinstance(error, QuotaExhaustedError) else {}
+        counts = _counts(landing, len(finished_partitions(log.keys, landing)), len(log.keys))
+        raise dg.Failure(str(error), metadata={**metadata, **goes_on, **counts}, allow_retries=False) from None
+    yield from log.tell(log.left, metadata)
 
 
-def _end(
-    context: dg.AssetExecutionContext, landing: Landing, metadata: Mapping[str, Any], error: ProviderError
-) -> Never:
-    keys = context.partition_keys
-    finished = finished_partitions(keys, landing)
-    # The run's failure takes the place of its output, so that these partitions are told of one by one.
-    for key in finished:
-        context.log_event(dg.AssetMaterialization(context.asset_key, partition=key, metadata={"run_ended": str(error)}))
-    counts: dict[str, Any] = {
+def _counts(landing: Landing, n_finished: int, n_partitions: int) -> dict[str, Any]:
+    return {
         "windows_left": len(landing.failed),
         "first_window_left": str(next(iter(landing.failed))),
-        "partitions_finished": len(finished),
-        SHARE_LANDED: len(finished) / len(keys),
+        "partitions_finished": n_finished,
+        SHARE_LANDED: n_finished / n_partitions,
     }
-    raise dg.Failure(str(error), metadata={**metadata, **counts}, allow_retries=False) from None
 
 
 def finished_partitions(partition_keys: Sequence[str], landing: Landing) -> list[str]:
@@ -59,9 +70,46 @@ def finished_partitions(partition_keys: Sequence[str], landing: Landing) -> list
     return [key for key, window in windows if not common_days(failed.get(window.symbol, ()), window)]
 
 
-def _to_go_on(context: dg.AssetExecutionContext, error: QuotaExhaustedError, database: Database) -> dict[str, Any]:
-    """Return the metadata that says when it goes on, and as which request."""
-    windows = windows_of(context.partition_keys)
+def reference_held_up(
+    context: dg.AssetExecutionContext, database: Database, symbols: Sequence[str], day: date, error: QuotaExhaustedError
+) -> dg.Failure:
+    """Return the end of a run that a budget kept from asking for instruments, splits or dividends; it goes on as a request.
+
+    Args:
+        context: of the asset.
+        database: where requests are.
+        symbols: whose; without any nothing need go on.
+        day: of the request, the newest one.
+        error: of the budget.
+    """
+    windows = [Window(symbol, day, day) for symbol in symbols]
+    goes_on = _requested(context, database, windows, ("1d", "reference"), error) if windows else {}
+    return dg.Failure(str(error), metadata={**goes_on, SHARE_LANDED: 0.0}, allow_retries=False)
+
+
+def request_to_go_on(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    keys: Sequence[str],
+    asked: tuple[Timeframe, Kind],
+    error: QuotaExhaustedError,
+) -> dict[str, Any]:
+    """Return the metadata that says when a run goes on that a used up budget ended, and as which request.
+
+    The run's symbols and periods become a backfill request for the moment when the budget lasts again, all of them: what is
+    landed is not fetched again, and it has yet to go on from here. A run that a request started leaves that to the request
+    as long as it is open.
+    """
+    return _requested(context, database, windows_of(keys), asked, error)
+
+
+def _requested(
+    context: dg.AssetExecutionContext,
+    database: Database,
+    windows: Sequence[Window],
+    asked: tuple[Timeframe, Kind],
+    error: QuotaExhaustedError,
+) -> dict[str, Any]:
     started_by = context.run.tags.get(REQUEST_TAG)
 
     def request(connection: Connection) -> str:
@@ -72,9 +120,10 @@ def _to_go_on(context: dg.AssetExecutionContext, error: QuotaExhaustedError, dat
         return backfill_requests.enter(
             connection,
             [window.symbol for window in windows],
-            "1d",
+            asked[0],
             min(window.start for window in windows),
             max(window.end for window in windows),
+            kind=asked[1],
             reason=f"goes on where a budget ended run {context.run.run_id[:8]}",
             not_before=error.until,
         )

@@ -3,8 +3,11 @@
 TickstockError            anything a person can act on; the command prints it and exits with 2
 ├── ConfigError           a setting or an argument is missing or wrong
 ├── DatabaseError         the database is unreachable, refuses us, or is of the wrong version
+│   └── TransientDatabaseError    may succeed when tried again
 ├── ContractError         a frame does not have the columns or types its stage promises
 ├── LandingError          a landed payload is gone or is not what was written
+├── ReceiverError         a receiver of alerts does not take them
+│   └── TransientReceiverError    may take them when tried again
 └── ProviderError         a vendor did not deliver
     ├── TransientProviderError    may succeed when tried again
     ├── QuotaExhaustedError       will succeed from a known moment on
@@ -29,12 +32,28 @@ class DatabaseError(TickstockError):
     """The database is unreachable, refuses us, or is of the wrong version."""
 
 
+class TransientDatabaseError(DatabaseError):
+    """May succeed when tried again: it was away, or could not serialize us, for longer than is waited at a stretch."""
+
+
 class ContractError(TickstockError):
     """A frame does not have the columns or types its stage promises."""
 
 
 class LandingError(TickstockError):
     """A landed payload is gone or is not what was written."""
+
+
+class ReceiverError(TickstockError):
+    """A receiver of alerts does not take them, and will not until something is changed."""
+
+
+class TransientReceiverError(ReceiverError):
+    """May take them when tried again, not before `retry_after_seconds` where it said so."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ProviderError(TickstockError):

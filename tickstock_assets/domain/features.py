@@ -93,7 +93,8 @@ def wilder_atr(ranges: Floats, period: int = ATR_PERIOD, memory: int = WARMUP_BA
         atr[start:stop] = _recursion(padded[start : stop + memory], stop - start, period, memory)
     for start in range(0, n_bars, _BLOCK):
         bars = start + np.flatnonzero(broken[start : start + _BLOCK])
-        atr[bars] = _skipping_recursion(padded, bars, period, memory)
+        if len(bars):
+            atr[bars] = _skipping_recursion(padded, bars, period, memory)
     atr[np.isnan(ranges)] = np.nan
     return atr
 

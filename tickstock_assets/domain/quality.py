@@ -23,7 +23,8 @@ REASONS = {
     "not_a_session": "{date:%Y-%m-%d} is not a session of the exchange",
     "before_ticker": "{symbol} stands for its instrument since {ticker_since:%Y-%m-%d}; this bar is an earlier one's",
     "not_on_the_minute": "{timestamp} is not the start of a minute",
-    "outside_hours": "{timestamp} is outside of 4:00 to 20:00 New York time",
+    "outside_hours": "{timestamp} is outside of the hours of its session",
+    "negative_quantity": "quantity {quantity:g} is below 0",
     "negative_value": "{columns} is below 0",
     "duplicate_key": "the key stands more than once",
 }

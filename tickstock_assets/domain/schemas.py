@@ -70,14 +70,14 @@ def _session_day(sessions: pd.Series) -> pa.Column:
     return pa.Column("datetime64[us]", is_session)
 
 
-def _volume() -> pa.Column:
-    return pa.Column(float, [pa.Check.ge(0, error="negative_volume"), pa.Check.lt(MAX_VOLUME, error="out_of_range")])
+def _shares(when_negative: str) -> pa.Column:
+    return pa.Column(float, [pa.Check.ge(0, error=when_negative), pa.Check.lt(MAX_VOLUME, error="out_of_range")])
 
 
 _OHLC = {
     "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, error="invalid_symbol")),
     **{name: _price() for name in ("open", "high", "low", "close")},
-    "volume": _volume(),
+    "volume": _shares("negative_volume"),
 }
 _OHLC_ORDER = [
     _no_later_than("low", "high", "high_below_low"),
@@ -85,9 +85,9 @@ _OHLC_ORDER = [
     *(_no_later_than("low", price, "price_below_low") for price in ("open", "close")),
 ]
 # What is known of a delivery besides its rows: whose bars were asked for, and since when the ticker is theirs.
+_ASKED = {"asked_for": pa.Column(str), "ticker_since": pa.Column("datetime64[us]", nullable=True)}
 _DELIVERED = {
-    "asked_for": pa.Column(str),
-    "ticker_since": pa.Column("datetime64[us]", nullable=True),
+    **_ASKED,
     "vwap": _price(nullable=True),
     "trades_count": _not_negative(nullable=True),
 }
@@ -111,25 +111,66 @@ def daily_bars(sessions: pd.Series, *, delivered: bool = False) -> pa.DataFrameS
     )
 
 
-def _within_hours(timestamps: pd.Series) -> pd.Series:
-    # Pre-market begins at 4:00 and after-hours trading ends at 20:00, New York time.
-    local = timestamps.dt.tz_convert("America/New_York")
-    within: pd.Series = timestamps.isna() | local.dt.hour.between(4, 19)
-    return within
+def _within_hours(sessions: pd.DataFrame) -> pa.Check:
+    """Return a check that a moment lies in its session, extended hours included; other days are left to their own rule."""
+    hours = sessions.set_index("session")
+    begins = hours["extended_open"].fillna(hours["open"])
+    ends = hours["extended_close"].fillna(hours["close"])
+
+    def within(frame: pd.DataFrame) -> pd.Series:
+        begin, end = frame["date"].map(begins), frame["date"].map(ends)
+        return ~((frame["timestamp"] < begin) | (frame["timestamp"] >= end))
+
+    return pa.Check(within, error="outside_hours")
 
 
-def minute_bars(sessions: pd.Series, *, delivered: bool = False) -> pa.DataFrameSchema:
-    """Return the contract of minute bars, unadjusted: as `daily_bars`, with `timestamp`, the bar's start in UTC."""
-    stamps = pa.Column(
-        pd.DatetimeTZDtype("us", "UTC"),
-        [
-            pa.Check(lambda stamps: stamps.isna() | (stamps.dt.floor("min") == stamps), error="not_on_the_minute"),
-            pa.Check(_within_hours, error="outside_hours"),
+def minute_bars(sessions: pd.DataFrame, *, delivered: bool = False) -> pa.DataFrameSchema:
+    """Return the contract of minute bars, unadjusted: as `daily_bars`, with `timestamp`, the bar's start in UTC.
+
+    Args:
+        sessions: the exchange's, as `trading_sessions` gives them.
+        delivered: see `daily_bars`.
+    """
+    on_the_minute = pa.Check(
+        lambda stamps: stamps.isna() | (stamps.dt.floor("min") == stamps), error="not_on_the_minute"
+    )
+    stamps = pa.Column(pd.DatetimeTZDtype("us", "UTC"), on_the_minute)
+    return pa.DataFrameSchema(
+        {**_OHLC, "date": _session_day(sessions["session"]), "timestamp": stamps, **(_DELIVERED if delivered else {})},
+        checks=[
+            _within_hours(sessions),
+            *_OHLC_ORDER,
+            *(_AS_ASKED if delivered else []),
+            _first_of_equals("symbol", "timestamp"),
         ],
     )
+
+
+def trades(sessions: pd.DataFrame) -> pa.DataFrameSchema:
+    """Return the contract of trades as a provider delivered them, conditions as one text each.
+
+    A trade that the feed gives no id is no repeat of another.
+
+    Args:
+        sessions: the exchange's, as `trading_sessions` gives them.
+    """
     return pa.DataFrameSchema(
-        {**_OHLC, "date": _session_day(sessions), "timestamp": stamps, **(_DELIVERED if delivered else {})},
-        checks=[*_OHLC_ORDER, *(_AS_ASKED if delivered else []), _first_of_equals("symbol", "timestamp")],
+        {
+            "symbol": _OHLC["symbol"],
+            "date": _session_day(sessions["session"]),
+            "timestamp": _utc(),
+            "price": _price(),
+            "quantity": _shares("negative_quantity"),
+            "exchange": pa.Column(str, nullable=True),
+            "trade_id": pa.Column(str, nullable=True),
+            "conditions": pa.Column(str, nullable=True),
+            **_ASKED,
+        },
+        checks=[
+            _within_hours(sessions),
+            *_AS_ASKED,
+            _first_of_equals("symbol", "timestamp", "exchange", "trade_id"),
+        ],
     )
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from itertools import groupby
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # windows are in the settings' words too, and pandas takes most of a second to import
+    import pandas as pd
 
 ONE_DAY = timedelta(days=1)
 # As the symbol of a window: every symbol of the market.
@@ -57,11 +59,15 @@ def not_covered(wanted: Iterable[Window], covered: Iterable[Window]) -> list[Win
     return missing
 
 
-def rows_inside(frame: pd.DataFrame, time_column: str, windows: Iterable[Window]) -> pd.DataFrame:
+def rows_inside(frame: "pd.DataFrame", time_column: str, windows: Iterable[Window]) -> "pd.DataFrame":
     """Return the rows whose symbol and time lie in one of the windows; a day lasts from midnight to midnight UTC."""
     days = frame[time_column].dt.tz_localize(None) if frame[time_column].dt.tz is not None else frame[time_column]
-    inside = pd.Series(data=False, index=frame.index)
+    inside = frame["symbol"].isin([])
+    # Windows of many symbols mostly share their days, so that each span is looked for once.
+    symbols_of: dict[tuple[date, date], list[str]] = {}
     for window in windows:
-        within_days = (days >= pd.Timestamp(window.start)) & (days < pd.Timestamp(window.end + ONE_DAY))
-        inside |= within_days & (frame["symbol"] == window.symbol)
+        symbols_of.setdefault((window.start, window.end), []).append(window.symbol)
+    for (start, end), symbols in symbols_of.items():
+        within_days = (days >= datetime.combine(start, time())) & (days < datetime.combine(end + ONE_DAY, time()))
+        inside |= within_days & frame["symbol"].isin(symbols)
     return frame[inside]

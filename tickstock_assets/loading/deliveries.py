@@ -74,11 +74,14 @@ def deliveries(
     parts = _not_stored(served(entries, windows), stored)
     possible = _Possible(min(route.history_start for route in provider.routes(dataset)))
     batch: list[_Payload] = []
+    n_rows = 0
     for entry, of_entry in sorted(parts, key=lambda part: (part[0].window.symbol, part[0].window.start)):
-        batch.append(_Payload(entry, of_entry, landing.read(folder, entry.file.path, entry.file.sha256)))
-        if sum(payload.raw.num_rows for payload in batch) >= BATCH_ROWS:
+        raw = landing.read(folder, entry.file.path, entry.file.sha256)
+        batch.append(_Payload(entry, of_entry, raw))
+        n_rows += raw.num_rows
+        if n_rows >= BATCH_ROWS:
             yield _delivery(provider, dataset, batch, possible)
-            batch = []
+            batch, n_rows = [], 0
     if batch:
         yield _delivery(provider, dataset, batch, possible)
 

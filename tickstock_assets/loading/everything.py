@@ -4,8 +4,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.loading.calendar import know_sessions
 from tickstock_assets.loading.fetching import land_missing
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.storing import store
@@ -24,7 +24,7 @@ def load_everything(lineup: Lineup, engine: Engine, folder: Path) -> MergeCounts
     def load_reference(connection: Connection) -> None:
         known = bars.symbols(connection)["symbol"]
         merge(connection, "symbols", symbols[~symbols["symbol"].isin(known)])
-        merge(connection, "sessions", trading_sessions(DEFAULT_EXCHANGE, first, last))
+        know_sessions(connection, first, last)
 
     in_transaction(engine, load_reference)
     land_missing(lineup, engine, folder, windows).raise_for_failures()

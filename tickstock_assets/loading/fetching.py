@@ -1,20 +1,20 @@
 """Fetching what is missing: each answer is landed and entered in the ledger at once, before the next is asked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
+from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, TransientProviderError
 from tickstock_assets.domain.windows import Window, merge_neighbours, not_covered
 from tickstock_assets.loading.attempt import Attempt, Fetcher, plan_for
 from tickstock_assets.loading.coverage import common_days, covered, up_to, windows_of_symbols
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.observer import Observer
 from tickstock_assets.loading.planning import Plan
-from tickstock_assets.providers.base import Dataset
+from tickstock_assets.providers.base import Dataset, Request
 from tickstock_assets.storage import audit
 
 
@@ -26,19 +26,23 @@ class Landing:
         fetched: windows that were landed now, in the order in which they came.
         already_landed: how many landed windows serve the rest.
         rows: in what was landed now.
+        bytes: of its files.
         calls: requests made, by provider.
         failed: the windows that nobody delivered, with the reason.
+        transient: parts of them that a provider may well deliver when it is asked again.
         fallbacks: the windows that another than the first provider delivered, with its name.
         continues_at: when an exhausted budget lets it go on (UTC); None when none held it up.
         plans: what was planned, with the provider's name.
-        doubts: what a provider did not say, so that landed files count as they are: a sentence each.
+        doubts: what a provider did not say, so that landed files count as they are, and routes left out: a sentence each.
     """
 
     fetched: list[Window] = field(default_factory=list)
     already_landed: int = 0
     rows: int = 0
+    bytes: int = 0
     calls: dict[str, int] = field(default_factory=dict)
     failed: dict[Window, str] = field(default_factory=dict)
+    transient: list[Window] = field(default_factory=list)
     fallbacks: dict[Window, str] = field(default_factory=dict)
     continues_at: datetime | None = None
     plans: list[tuple[str, Plan]] = field(default_factory=list)
@@ -49,6 +53,7 @@ class Landing:
 
         Raises:
             QuotaExhaustedError: it goes on when the budget does.
+            TransientProviderError: some of it may come when it is asked for again.
             ProviderError: it was refused.
         """
         if not self.failed:
@@ -58,7 +63,9 @@ class Landing:
         if self.continues_at is not None:
             at = f"{self.continues_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
             raise QuotaExhaustedError(f"continues at {at}: {message}", self.continues_at)
-        raise ProviderError(f"{message}; run it again to fetch only those")
+        raise (TransientProviderError if self.transient else ProviderError)(
+            f"{message}; run it again to fetch only those"
+        )
 
 
 def land_missing(
@@ -70,6 +77,7 @@ def land_missing(
     *,
     recheck: Iterable[Window] = (),
     observer: Observer | None = None,
+    on_landed: Callable[[Request, int], None] | None = None,
     run: audit.Run | None = None,
 ) -> Landing:
     """Fetch the parts of `windows` that are not landed yet, and land each answer at once.
@@ -85,6 +93,7 @@ def land_missing(
         dataset: bars of which kind.
         recheck: windows to be fetched also where they are landed.
         observer: hears of every step.
+        on_landed: is called after each answer that is landed, with its request and number of rows.
         run: under whose name it stands in the audit trail.
     """
     wanted = up_to(windows, lineup.horizon())
@@ -96,7 +105,7 @@ def land_missing(
     of_symbol = windows_of_symbols(wanted)
     in_use = [one for one in have if common_days(of_symbol.get(one.symbol, ()), one)]
     result = Landing(already_landed=len(in_use), doubts=coverage.doubts)
-    fetcher = Fetcher(lineup, engine, folder, dataset, observer or Observer(), run)
+    fetcher = Fetcher(lineup, engine, folder, dataset, observer or Observer(), run, on_landed)
     attempts: list[Attempt] = []
     for provider in lineup:
         if not missing:
@@ -125,10 +134,15 @@ def _sum_up(result: Landing, attempts: Sequence[Attempt]) -> None:
         name = attempt.provider.name
         result.fetched += [request.window for request in attempt.requests]
         result.rows += attempt.rows
+        result.bytes += attempt.bytes
+        result.doubts += attempt.doubts
         result.plans += [(name, made) for made in attempt.plans]
     for attempt in attempts[1:]:
         result.fallbacks |= dict.fromkeys(attempt.delivered, attempt.provider.name)
     result.failed = _not_delivered(attempts)
+    failed = windows_of_symbols(result.failed)
+    met = [window for attempt in attempts for window in attempt.transient]
+    result.transient = [part for window in met for part in common_days(failed.get(window.symbol, ()), window)]
     result.continues_at = min((one.continues_at for one in attempts if one.continues_at), default=None)
 
 

@@ -1,4 +1,7 @@
-"""Sessions without a bar, within what was asked for."""
+"""Sessions without a bar, within what was asked for.
+
+Elsewhere: why they have none (domain/gaps, gap_finding.py).
+"""
 
 from collections.abc import Sequence
 from datetime import date
@@ -9,36 +12,22 @@ from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.coverage import up_to
 from tickstock_assets.providers.base import Dataset
 
-WANTED = """
-    WITH wanted AS (SELECT * FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
-                        AS w (symbol, first_day, last_day))
-"""
 # A listing late in the window is no gap, nor are days before a ticker's first bar or after its delisting.
-STATEMENTS = {
-    Dataset.DAILY_BARS: """
-        -- Counting is cheap; days are looked at one by one for symbols that lack some.
-        , incomplete AS MATERIALIZED (
-            SELECT * FROM wanted w WHERE
-                (SELECT count(*) FROM ohlcv_daily b WHERE b.symbol = w.symbol AND b.date BETWEEN w.first_day AND w.last_day)
-                < (SELECT count(*) FROM sessions s JOIN symbols i ON i.symbol = w.symbol AND s.exchange = i.exchange
-                   WHERE s.session BETWEEN w.first_day AND w.last_day AND s.kind <> 'closed_by_override'))
-        SELECT w.symbol, s.session FROM incomplete w
+EXPECTED = """
+    WITH expected AS (
+        SELECT w.symbol, s.session, s.open, s.close
+        FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[])) AS w (symbol, first_day, last_day)
         JOIN symbols i USING (symbol)
-        JOIN sessions s ON s.exchange = i.exchange AND s.session BETWEEN w.first_day AND w.last_day
-        WHERE s.kind <> 'closed_by_override' AND s.session >= coalesce(greatest(i.list_date, i.ticker_since), '-infinity')
-          AND s.session <= coalesce(i.delisted_utc::date, 'infinity')
-          AND NOT EXISTS (SELECT FROM ohlcv_daily b WHERE b.symbol = w.symbol AND b.date = s.session)
-        ORDER BY w.symbol, s.session
-    """,
+        JOIN sessions s ON s.exchange = i.exchange AND s.kind <> 'closed_by_override'
+            AND s.session >= greatest(w.first_day, i.list_date, i.ticker_since)
+            AND s.session <= least(w.last_day, (i.delisted_utc AT TIME ZONE 'UTC')::date))
+    SELECT e.symbol, e.session FROM expected e
+"""
+LACKING = {
+    Dataset.DAILY_BARS: "NOT EXISTS (SELECT FROM ohlcv_daily b WHERE b.symbol = e.symbol AND b.date = e.session)",
     Dataset.MINUTE_BARS: """
-        SELECT w.symbol, s.session FROM wanted w
-        JOIN symbols i USING (symbol)
-        JOIN sessions s ON s.exchange = i.exchange AND s.session BETWEEN w.first_day AND w.last_day
-        WHERE s.kind <> 'closed_by_override' AND s.session >= coalesce(greatest(i.list_date, i.ticker_since), '-infinity')
-          AND s.session <= coalesce(i.delisted_utc::date, 'infinity')
-          AND (SELECT count(*) FROM ohlcv_1min b WHERE b.symbol = w.symbol AND b.timestamp >= s.open AND b.timestamp < s.close)
-              < extract(epoch FROM s.close - s.open) / 60
-        ORDER BY w.symbol, s.session
+        (SELECT count(*) FROM ohlcv_1min b WHERE b.symbol = e.symbol AND b.timestamp >= e.open AND b.timestamp < e.close)
+        < extract(epoch FROM e.close - e.open) / 60
     """,
 }
 
@@ -54,7 +43,7 @@ def missing_sessions(
     found: dict[str, list[date]] = {}
     with engine.connect() as connection:
         rows = connection.execute(
-            text(WANTED + STATEMENTS[dataset]),
+            text(f"{EXPECTED} WHERE {LACKING[dataset]} ORDER BY e.symbol, e.session"),
             {
                 "symbols": [window.symbol for window in wanted],
                 "starts": [window.start for window in wanted],

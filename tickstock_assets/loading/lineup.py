@@ -37,6 +37,11 @@ class Lineup:
         """The provider that is asked first."""
         return self.providers[0]
 
+    @property
+    def has_day_budget(self) -> bool:
+        """Whether any of them may be asked so many times a day only."""
+        return any(route.budget.per_day is not None for one in self for route in one.routes(Dataset.DAILY_BARS))
+
     def horizon(self) -> date:
         """Return the last day that any of them can have data for."""
         return max(provider.horizon() for provider in self.providers)

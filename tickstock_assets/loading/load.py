@@ -1,33 +1,36 @@
 """A load from beginning to end: instruments, sessions, what is missing, tables, corporate actions."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import partial
 from itertools import batched
 from pathlib import Path
 
-from sqlalchemy import Engine
+import pandas as pd
+from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
+from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.calendar import know_sessions
 from tickstock_assets.loading.coverage import common_days, windows_of_symbols
 from tickstock_assets.loading.fetching import Landing, land_missing
 from tickstock_assets.loading.gaps import missing_sessions
 from tickstock_assets.loading.lineup import Lineup
-from tickstock_assets.loading.observer import Observer, Tee
+from tickstock_assets.loading.observer import Observer
 from tickstock_assets.loading.reference import actions_due, first_to_answer, store_actions, store_symbols
 from tickstock_assets.loading.storing import store
 from tickstock_assets.providers.base import Dataset, Provider, Request
-from tickstock_assets.storage import audit, bars
+from tickstock_assets.storage import audit, bars, requested_history
 from tickstock_assets.storage.retry import in_transaction
 
 # Landed rows go on to their table at these strides, so that there is something to look at while a long load works.
 STORE_AFTER_ROWS = 100_000
 STORE_AFTER_SECONDS = 20.0
 SYMBOLS_AT_A_TIME = 10
+TIMEFRAMES: Mapping[Dataset, Timeframe] = {Dataset.DAILY_BARS: "1d", Dataset.MINUTE_BARS: "1m"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Order:
         start: first day.
         end: last day.
         dataset: bars of which kind.
-        recheck: fetch again also where it is landed.
+        recheck: fetch again also where it is landed, and minutes too that a person removed.
         gaps: fetch again where sessions are without a bar.
         actions: also load splits and dividends.
     """
@@ -108,25 +111,23 @@ class Loader:
         symbols = self.know(order.symbols, outcome)
         if not symbols:
             return outcome
-        in_transaction(self.engine, lambda connection: know_sessions(connection, order.start, order.end), self.run)
+
+        def begin(connection: Connection) -> None:
+            know_sessions(connection, order.start, order.end)
+            if (length := TIMEFRAMES.get(order.dataset)) is not None:
+                requested_history.note(connection, symbols, length, order.start)
+
+        in_transaction(self.engine, begin, self.run)
         windows = order.windows(symbols)
-        storing = _StoreAsItComes(self, order, windows)
+        bring = partial(self._store, order.dataset, removed_too=order.recheck)
+        storing = _StoreAsItComes(windows, bring)
         try:
             self._fetch(order, windows, storing, outcome)
         finally:
             # Also when it is stopped: what has come is brought to where it can be used.
-            store(
-                self.lineup,
-                self.engine,
-                self.folder,
-                windows,
-                order.dataset,
-                new=True,
-                observer=self.observer,
-                run=self.run,
-            )
+            bring(windows)
         if order.actions:
-            self._load_actions(symbols, outcome)
+            self.load_actions(symbols, outcome)
         outcome.gaps = missing_sessions(self.engine, order.dataset, windows, self.lineup.horizon())
         return outcome
 
@@ -142,11 +143,17 @@ class Loader:
             except ProviderError as error:
                 outcome.note(f"{', '.join(group)}: {error}", error)
                 continue
-            valid = in_transaction(self.engine, partial(store_symbols, provider=provider, listed=listed), self.run)
+            valid = in_transaction(self.engine, partial(self._enter, provider=provider, listed=listed), self.run)
             known |= valid
             unknown = [symbol for symbol in group if symbol not in valid]
             outcome.unknown |= {symbol: f"{symbol}: {provider.name} has no such symbol" for symbol in unknown}
         return [symbol for symbol in symbols if symbol in known]
+
+    def _enter(self, connection: Connection, provider: Provider, listed: pd.DataFrame) -> set[str]:
+        """Enter instruments, of which nobody else need have history loaded: who asks for them is at it."""
+        valid = store_symbols(connection, provider, listed)
+        requested_history.note(connection, sorted(valid), "1d", self.lineup.horizon())
+        return valid
 
     def _fetch(self, order: Order, windows: Sequence[Window], storing: "_StoreAsItComes", outcome: Outcome) -> None:
         recheck = list(windows) if order.recheck else []
@@ -161,7 +168,8 @@ class Loader:
                 windows,
                 order.dataset,
                 recheck=recheck,
-                observer=Tee(self.observer, storing),
+                observer=self.observer,
+                on_landed=storing.landed,
                 run=self.run,
             )
             outcome.landings.append(landing)
@@ -173,6 +181,13 @@ class Loader:
                 return
             storing.store()
             self._sleep_until(landing.continues_at)
+
+    def _store(self, dataset: Dataset, windows: Sequence[Window], *, removed_too: bool) -> None:
+        """Bring what has come of windows to its table."""
+        store(
+            self.lineup, self.engine, self.folder, windows, dataset,
+            new=True, removed_too=removed_too, observer=self.observer, run=self.run,
+        )  # fmt: skip
 
     def _asked[T](self, ask: Callable[[Provider], T]) -> tuple[Provider, T]:
         """Return the first answer, after an exhausted budget where it is to be waited for."""
@@ -189,13 +204,11 @@ class Loader:
         if self.sleep is not None:
             self.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
 
-    def _load_actions(self, symbols: Sequence[str], outcome: Outcome) -> None:
+    def load_actions(self, symbols: Sequence[str], outcome: Outcome) -> None:
+        """Bring splits and dividends of symbols whose own nobody was asked for within the last day."""
         due = actions_due(self.engine, self.lineup, symbols)
-        has_day_budget = any(
-            route.budget.per_day is not None for one in self.lineup for route in one.routes(Dataset.DAILY_BARS)
-        )
         try:
-            for group in batched(due, 5 if has_day_budget else 100):
+            for group in batched(due, 5 if self.lineup.has_day_budget else 100):
                 provider, (splits, dividends) = self._asked(
                     lambda one, group=group: (one.splits(group), one.dividends(group))  # type: ignore[misc]
                 )
@@ -205,19 +218,18 @@ class Loader:
             outcome.note(f"splits and dividends: {error}", error)
 
 
-class _StoreAsItComes(Observer):
+class _StoreAsItComes:
     """Brings landed rows to their table at strides."""
 
-    def __init__(self, loader: Loader, order: Order, windows: Sequence[Window]) -> None:
-        self._loader, self._order = loader, order
+    def __init__(self, windows: Sequence[Window], bring: Callable[[Sequence[Window]], None]) -> None:
         self._windows = windows_of_symbols(windows)
+        self._bring = bring
         self._pending: list[Window] = []
         self._rows = 0
         self._since = time.monotonic()
 
-    def landed(self, provider: Provider, request: Request, rows: int, calls: int) -> None:
-        """Note it, and bring what has gathered to its table when that is enough."""
-        del provider, calls
+    def landed(self, request: Request, rows: int) -> None:
+        """Note what has come, and bring what has gathered to its table when that is enough."""
         of_symbol = self._windows.get(request.window.symbol)
         asked = [of_symbol] if of_symbol is not None else self._windows.values()
         self._pending += [part for windows in asked for part in common_days(windows, request.window)]
@@ -227,16 +239,6 @@ class _StoreAsItComes(Observer):
 
     def store(self) -> None:
         """Bring what has gathered to its table."""
-        loader = self._loader
         if self._pending:
-            store(
-                loader.lineup,
-                loader.engine,
-                loader.folder,
-                self._pending,
-                self._order.dataset,
-                new=True,
-                observer=loader.observer,
-                run=loader.run,
-            )
+            self._bring(self._pending)
         self._pending, self._rows, self._since = [], 0, time.monotonic()

@@ -15,14 +15,13 @@ from typing import Self
 import pandas as pd
 from sqlalchemy import Connection, Engine, text
 
-from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.reconciliation import Reconciliation, Side, reconcile
 from tickstock_assets.domain.reconciliation.report import SUSPICIONS
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
 from tickstock_assets.domain.windows import WHOLE_MARKET, Window, merge_neighbours, not_covered
 from tickstock_assets.loading.deliveries import deliveries
 from tickstock_assets.loading.lineup import Lineup, source_of
-from tickstock_assets.loading.validating import CONTRACTS
+from tickstock_assets.loading.validating import broken_rules
 from tickstock_assets.providers.base import Dataset, Provider, no_bars
 from tickstock_assets.storage import audit, bars, ledger, quality_findings
 from tickstock_assets.storage.quality_findings import FindingCounts
@@ -249,12 +248,10 @@ def _symbols_of_both(connection: Connection, pair: Pair, dataset: Dataset) -> se
 def _valid_bars(
     engine: Engine, folder: Path, provider: Provider, dataset: Dataset, days: Sequence[Window], *, recorded: Recorded
 ) -> pd.DataFrame:
-    contract = CONTRACTS[dataset](recorded.sessions["session"], delivered=True)
     valid = [no_bars(dataset)]
     for delivery in deliveries(provider, dataset, engine, folder, days):
-        since = delivery.frame["asked_for"].map(recorded.since).astype("datetime64[us]")
-        judged = delivery.frame.assign(ticker_since=since)
-        rows = judged.drop(index=violations(judged, contract).index)
+        frame = delivery.frame
+        rows = frame.drop(index=broken_rules(frame, dataset, recorded.sessions, recorded.since).index)
         valid += [rows] if len(rows) else []
     return pd.concat(valid[1:] or valid, ignore_index=True)
 

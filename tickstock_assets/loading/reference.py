@@ -13,7 +13,7 @@ from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, trading_sessions
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.deliveries import Delivery
 from tickstock_assets.loading.lineup import Lineup, source_of
-from tickstock_assets.loading.validating import keep_valid, keep_valid_bars
+from tickstock_assets.loading.validating import keep_valid, keep_valid_rows
 from tickstock_assets.providers.base import Dataset, Provider, Request
 from tickstock_assets.storage import ledger
 from tickstock_assets.storage.bulk import Scope, merge
@@ -45,9 +45,9 @@ def _set_aside_bars(connection: Connection, provider: Provider, symbol: str) -> 
         window = Window(symbol, route.history_start, provider.horizon())
         payload = provider.fetch(Request(Dataset.DAILY_BARS, window, route.name))
         frame = provider.parse(Dataset.DAILY_BARS, payload).assign(asked_for=symbol)
-        sessions = trading_sessions(DEFAULT_EXCHANGE, window.start, window.end)["session"]
+        sessions = trading_sessions(DEFAULT_EXCHANGE, window.start, window.end)
         delivery = Delivery([], datetime.now(UTC), frame, [payload])
-        _, rejected = keep_valid_bars(connection, provider, Dataset.DAILY_BARS, delivery, sessions)
+        _, rejected = keep_valid_rows(connection, provider, Dataset.DAILY_BARS, delivery, sessions)
         n_rejected += rejected.total()
     return n_rejected
 

@@ -1,4 +1,7 @@
-"""The providers there are: each is registered here by one function that makes it from the settings."""
+"""The providers there are: each is registered here by one function that makes it from the settings.
+
+Only that function imports it: vendors' clients take half a second, and most processes ask no vendor.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -10,16 +13,14 @@ from sqlalchemy import Engine
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.loading.lineup import Lineup
-from tickstock_assets.providers.alpha_vantage import AlphaVantage
 from tickstock_assets.providers.base import Provider
-from tickstock_assets.providers.csv_folder import CsvFolder
-from tickstock_assets.providers.flat_files import FlatFiles
 from tickstock_assets.providers.http import Patience
-from tickstock_assets.providers.polygon import Polygon
 from tickstock_assets.providers.quota import Budget, Counted, Quota
-from tickstock_assets.providers.sample import SampleProvider
 from tickstock_assets.settings import Settings
 from tickstock_assets.storage.provider_quota import Remaining, StoredQuota
+
+# As each calls itself.
+POLYGON, ALPHA_VANTAGE, CSV_FOLDER, SAMPLE = "polygon", "alpha_vantage", "csv_folder", "sample"
 
 
 class Counting(Protocol):
@@ -36,10 +37,14 @@ class Counting(Protocol):
 
 
 def _sample(chosen: Settings, _: Counting) -> Provider:
+    from tickstock_assets.providers.sample import SampleProvider  # noqa: PLC0415
+
     return SampleProvider(chosen.sample_file)
 
 
 def _csv_folder(chosen: Settings, _: Counting) -> Provider:
+    from tickstock_assets.providers.csv_folder import CsvFolder  # noqa: PLC0415
+
     if chosen.csv_folder is None:
         raise ConfigError(
             "TICKSTOCK_CSV_FOLDER: expected a folder of SYMBOL.csv files for csv_folder, found it unset; set it"
@@ -48,8 +53,11 @@ def _csv_folder(chosen: Settings, _: Counting) -> Provider:
 
 
 def _polygon(chosen: Settings, counting: Counting) -> Provider:
+    from tickstock_assets.providers.flat_files import FlatFiles  # noqa: PLC0415
+    from tickstock_assets.providers.polygon import Polygon  # noqa: PLC0415
+
     if chosen.polygon_api_key is None:
-        raise _no_key("TICKSTOCK_POLYGON_API_KEY", "polygon")
+        raise _no_key("TICKSTOCK_POLYGON_API_KEY", POLYGON)
     budget = Budget(per_minute=chosen.polygon_calls_per_minute or None)
     flat_files = None
     if chosen.flat_files_url is not None:
@@ -62,7 +70,7 @@ def _polygon(chosen: Settings, counting: Counting) -> Provider:
     return Polygon(
         chosen.polygon_api_key,
         base_url=chosen.polygon_url,
-        quota=counting(Polygon.name, budget),
+        quota=counting(POLYGON, budget),
         budget=budget,
         history_years=chosen.polygon_history_years or None,
         flat_files=flat_files,
@@ -71,15 +79,17 @@ def _polygon(chosen: Settings, counting: Counting) -> Provider:
 
 
 def _alpha_vantage(chosen: Settings, counting: Counting) -> Provider:
+    from tickstock_assets.providers.alpha_vantage import AlphaVantage  # noqa: PLC0415
+
     if chosen.alpha_vantage_api_key is None:
-        raise _no_key("TICKSTOCK_ALPHA_VANTAGE_API_KEY", "alpha_vantage")
+        raise _no_key("TICKSTOCK_ALPHA_VANTAGE_API_KEY", ALPHA_VANTAGE)
     budget = Budget(
         chosen.alpha_vantage_calls_per_minute or None, chosen.alpha_vantage_calls_per_day or None, "America/New_York"
     )
     return AlphaVantage(
         chosen.alpha_vantage_api_key,
         base_url=chosen.alpha_vantage_url,
-        quota=counting(AlphaVantage.name, budget),
+        quota=counting(ALPHA_VANTAGE, budget),
         budget=budget,
         premium=chosen.alpha_vantage_premium,
         patience=counting.patience,
@@ -103,10 +113,10 @@ class Registration:
 
 # In the order in which they are asked where the settings name no other.
 REGISTRY: Mapping[str, Registration] = {
-    Polygon.name: Registration(_polygon, lambda chosen: chosen.polygon_api_key is not None),
-    AlphaVantage.name: Registration(_alpha_vantage, lambda chosen: chosen.alpha_vantage_api_key is not None),
-    CsvFolder.name: Registration(_csv_folder, lambda chosen: chosen.csv_folder is not None, has_whole_list=True),
-    SampleProvider.name: Registration(_sample, lambda _: False, has_whole_list=True),
+    POLYGON: Registration(_polygon, lambda chosen: chosen.polygon_api_key is not None),
+    ALPHA_VANTAGE: Registration(_alpha_vantage, lambda chosen: chosen.alpha_vantage_api_key is not None),
+    CSV_FOLDER: Registration(_csv_folder, lambda chosen: chosen.csv_folder is not None, has_whole_list=True),
+    SAMPLE: Registration(_sample, lambda _: False, has_whole_list=True),
 }
 
 
@@ -140,7 +150,7 @@ def names(chosen: Settings) -> list[str]:
         ConfigError: one is unknown or stands twice.
     """
     if chosen.providers is None:
-        return [name for name, one in REGISTRY.items() if one.is_configured(chosen)] or [SampleProvider.name]
+        return [name for name, one in REGISTRY.items() if one.is_configured(chosen)] or [SAMPLE]
     wanted = [name.strip() for name in chosen.providers.split(",")]
     if (unknown := set(wanted) - set(REGISTRY)) or len(set(wanted)) < len(wanted):
         found = ", ".join(sorted(unknown)) if unknown else f"{chosen.providers}, with one twice"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.errors import LandingError
 from tickstock_assets.domain.windows import Window, not_covered
@@ -13,6 +13,7 @@ from tickstock_assets.loading.deliveries import served
 from tickstock_assets.loading.lineup import Lineup, source_of
 from tickstock_assets.providers.base import Dataset
 from tickstock_assets.storage import bars, landing, ledger
+from tickstock_assets.storage.ledger import Entry
 
 
 def verify_landed(
@@ -28,15 +29,10 @@ def verify_landed(
     """
     with engine.begin() as connection:
         symbols = bars.symbols(connection)["symbol"].tolist() if windows is None else [w.symbol for w in windows]
-        entries = [
-            entry for provider in lineup for entry in ledger.landed(connection, source_of(provider, dataset), symbols)
+        entries = _landed(connection, lineup, dataset, symbols)
+        problems = [
+            f"{one}: not landed" for one in _missing(connection, entries, up_to(windows or [], lineup.horizon()))
         ]
-    wanted = up_to(windows or [], lineup.horizon())
-    have = [window for _, of_entry in served(entries, wanted) for window in of_entry]
-    with engine.begin() as connection:
-        # Days without a session are asked for with others or not at all.
-        missing = [one for one in not_covered(wanted, have) if session_days(connection, one.start, one.end)]
-    problems = [f"{window}: not landed" for window in missing]
     for entry in entries:
         try:
             payload = landing.read(folder, entry.file.path, entry.file.sha256)
@@ -46,3 +42,20 @@ def verify_landed(
         if payload.num_rows != entry.file.rows:
             problems.append(f"{entry.window}: expected {entry.file.rows} rows, found {payload.num_rows}")
     return problems, len(entries)
+
+
+def not_landed(lineup: Lineup, engine: Engine, windows: Sequence[Window], dataset: Dataset) -> list[Window]:
+    """Return the parts of windows, up to the horizon, with sessions that the ledger does not have."""
+    with engine.begin() as connection:
+        entries = _landed(connection, lineup, dataset, [window.symbol for window in windows])
+        return _missing(connection, entries, up_to(windows, lineup.horizon()))
+
+
+def _landed(connection: Connection, lineup: Lineup, dataset: Dataset, symbols: Sequence[str]) -> list[Entry]:
+    return [entry for provider in lineup for entry in ledger.landed(connection, source_of(provider, dataset), symbols)]
+
+
+def _missing(connection: Connection, entries: Sequence[Entry], wanted: Sequence[Window]) -> list[Window]:
+    have = [window for _, of_entry in served(entries, wanted) for window in of_entry]
+    # Days without a session are asked for with others or not at all.
+    return [one for one in not_covered(wanted, have) if session_days(connection, one.start, one.end, [one.symbol])]

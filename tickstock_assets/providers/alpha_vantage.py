@@ -5,7 +5,7 @@ The client makes the URLs. Its way of asking (no timeout, one try, the key in ev
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -16,11 +16,12 @@ from alpha_vantage.timeseries import TimeSeries
 from pydantic import SecretStr
 
 from tickstock_assets.domain.errors import NotEntitledError, PermanentProviderError, UnknownSymbolError
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, last_closed_session, sessions_up_to, settled_session
+from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, sessions_up_to
 from tickstock_assets.providers import alpha_vantage_rows as rows
 from tickstock_assets.providers.alpha_vantage_answers import LISTINGS, ROWS, judge
-from tickstock_assets.providers.base import BY_SYMBOL, Dataset, Provider, Request, Route
+from tickstock_assets.providers.base import BY_SYMBOL, Dataset, Request, Route
 from tickstock_assets.providers.http import Patience, Transport
+from tickstock_assets.providers.live import LiveProvider
 from tickstock_assets.providers.quota import Budget, Quota, Uncounted
 
 BASE_URL = "https://www.alphavantage.co/query"
@@ -32,15 +33,13 @@ LISTINGS_START = date(2010, 1, 2)
 # What `outputsize=compact` answers, a session that is still open included.
 COMPACT_SESSIONS = 100
 LONGEST_MONTH = 31
-# The day's bar is final when trading after hours, which lasts four, is over; half an hour to be published.
-PUBLISHED_AFTER_CLOSE = timedelta(hours=4, minutes=30)
 # A large company that has been listed all along.
 WELL_KNOWN = "IBM"
 # Stands in the client's URLs instead of the key, which it never holds and so cannot tell.
 NO_KEY = "-"
 
 
-class AlphaVantage(Provider):
+class AlphaVantage(LiveProvider):
     """US stocks at alphavantage.co; unadjusted.
 
     Args:
@@ -68,11 +67,11 @@ class AlphaVantage(Provider):
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        super().__init__(clock)
         self._key = key if isinstance(key, SecretStr) else SecretStr(key)
         self._base_url = base_url
         self._budget = budget
         self._premium = premium
-        self._clock = clock
         self._refused: set[str] = set()
         self._lists: dict[tuple[date, tuple[tuple[str, str], ...]], str] = {}
         self._transport = Transport(
@@ -94,18 +93,6 @@ class AlphaVantage(Provider):
         if dataset is Dataset.MINUTE_BARS:
             return [Route(BY_SYMBOL, MINUTE_HISTORY_START, LONGEST_MONTH, budget=self._budget, seconds_per_call=2.0)]
         return []
-
-    def horizon(self) -> date:
-        """Return the last session whose bars are published by now."""
-        return last_closed_session(DEFAULT_EXCHANGE, self._clock() - PUBLISHED_AFTER_CLOSE)
-
-    def settled_until(self, fetched_at: datetime) -> date:
-        """Return the session before the last three that had closed."""
-        return settled_session(DEFAULT_EXCHANGE, fetched_at)
-
-    def version(self, dataset: Dataset) -> str:
-        """Return the version of how we ask; what the vendor corrects later is not announced."""
-        return "1"
 
     def fetch(self, request: Request) -> pa.Table:
         """Return the vendor's rows: `timestamp` (US/Eastern), `1. open` to `5. volume` and `symbol`, all text.

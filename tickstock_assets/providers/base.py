@@ -74,8 +74,12 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """What `source` and the ledger say."""
+        """What the ledger and, of most rows, `source` say."""
         ...
+
+    def source(self, dataset: Dataset) -> str:
+        """Return what the rows of a dataset say they are from: the provider's name, unless it invents them."""
+        return self.name
 
     def routes(self, dataset: Dataset) -> Sequence[Route]:
         """Return the ways in which it can deliver bars or trades; none when it cannot."""

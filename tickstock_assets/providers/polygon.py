@@ -15,12 +15,12 @@ import pyarrow as pa
 from pydantic import SecretStr
 
 from tickstock_assets.domain.errors import NotEntitledError, PermanentProviderError
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE, last_closed_session, settled_session
 from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window
 from tickstock_assets.providers import polygon_parsing, polygon_payloads, polygon_reference
-from tickstock_assets.providers.base import BY_SYMBOL, Dataset, Provider, Request, Route
+from tickstock_assets.providers.base import BY_SYMBOL, Dataset, Request, Route
 from tickstock_assets.providers.flat_files import FlatFiles
 from tickstock_assets.providers.http import Patience, Transport
+from tickstock_assets.providers.live import LiveProvider
 from tickstock_assets.providers.polygon_answers import judge
 from tickstock_assets.providers.polygon_client import PolygonClient
 from tickstock_assets.providers.quota import UNLIMITED, Budget, Quota
@@ -33,11 +33,9 @@ FIRST_DAY = date(2003, 9, 10)
 EXCHANGE_ZONE = ZoneInfo(polygon_parsing.EXCHANGE_ZONE)
 # Days from a session to the eve of the next: six in September 2001, the longest that the vendor's data has.
 LONGEST_PAUSE = timedelta(days=6)
-# Trading goes on for four hours after the close, and a day's bars are final only after it; half an hour to be published.
-PUBLISHED_AFTER_CLOSE = timedelta(hours=4, minutes=30)
 
 
-class Polygon(Provider):
+class Polygon(LiveProvider):
     """The vendor as a provider.
 
     Args:
@@ -67,8 +65,8 @@ class Polygon(Provider):
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] | None = None,
     ) -> None:
+        super().__init__(clock)
         self._base_url = base_url.rstrip("/")
-        self._clock = clock
         self._budget = budget
         self._history_years = history_years
         self._flat_files = flat_files
@@ -94,18 +92,6 @@ class Polygon(Provider):
                 return [by_symbol(days_per_call=1, seconds_per_call=5)]
             case _:
                 return []
-
-    def horizon(self) -> date:
-        """Return the last session whose bars are published by now."""
-        return last_closed_session(DEFAULT_EXCHANGE, self._clock() - PUBLISHED_AFTER_CLOSE)
-
-    def settled_until(self, fetched_at: datetime) -> date:
-        """Return the session before the last three that had closed at a moment (UTC)."""
-        return settled_session(DEFAULT_EXCHANGE, fetched_at)
-
-    def version(self, dataset: Dataset) -> str:
-        """Return the version of what is asked for; a change of it makes every window due again."""
-        return "1"
 
     def etags(self, dataset: Dataset, route: str, days: Sequence[date]) -> Mapping[date, str]:
         """Return the ETag of each day's flat file; nothing on other routes."""

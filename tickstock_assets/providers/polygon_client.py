@@ -1,4 +1,4 @@
-"""Asking Polygon: the only module that imports the vendor's client, so that its successor `massive` is a change here.
+"""Asking Polygon: the only module that imports the vendor's REST client, so that its successor `massive` is a change here.
 
 The client builds the URLs; what connects, retries and checks is ours (`http.py`, `polygon_answers.py`), because its own
 retries spend the quota, its read timeout is ignored, and a broken page ends its iteration silently.

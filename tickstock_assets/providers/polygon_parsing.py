@@ -10,9 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tickstock_assets.domain.errors import ContractError
+from tickstock_assets.domain.trade_conditions import CORRECTION
 from tickstock_assets.providers.base import Dataset
 
 EXCHANGE_ZONE = "America/New_York"
+# Crypto-currencies, whose days are those of UTC.
+CRYPTO = "X:"
 NUMBER = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 # Of 64 bits; a few of nineteen digits that would just fit are not worth a longer pattern.
 WHOLE_NUMBER = r"^-?([0-9]{1,18}|[1-8][0-9]{18}|9[01][0-9]{17})$"
@@ -54,19 +57,21 @@ def trades(payload: pa.Table) -> pd.DataFrame:
     Returns:
         symbol, date (datetime64, the day at the exchange), timestamp (UTC, whole microseconds; the order within one is
         that of `sequence`), price (currency per share), quantity (shares), trade_id, exchange (the vendor's number of
-        the venue, as text), conditions (list of text), sequence (Int64).
+        the venue, as text), conditions (list of text; a correction indicator among them as `e8`, which is a cancelled
+        trade's), sequence (Int64).
     """
     moments = _moments(payload, "sip_timestamp", "ns")
+    symbols = _text(payload, "ticker")
     return pd.DataFrame(
         {
-            "symbol": _text(payload, "ticker"),
-            "date": _days(moments),
+            "symbol": symbols,
+            "date": _days(moments, symbols),
             "timestamp": moments,
             "price": _numbers(payload, "price"),
             "quantity": _numbers(payload, "size"),
             "trade_id": _text(payload, "id"),
             "exchange": _text(payload, "exchange"),
-            "conditions": _lists_of_text(payload, "conditions"),
+            "conditions": _conditions(payload),
             "sequence": _whole_numbers(payload, "sequence_number").to_pandas(
                 types_mapper={pa.int64(): pd.Int64Dtype()}.get
             ),
@@ -76,15 +81,18 @@ def trades(payload: pa.Table) -> pd.DataFrame:
 
 def _bars(dataset: Dataset, payload: pa.Table, time_column: str, unit: Literal["ms", "ns"]) -> pd.DataFrame:
     moments = _moments(payload, time_column, unit)
-    columns: dict[str, pd.Series] = {"symbol": _text(payload, "ticker"), "date": _days(moments)}
+    symbols = _text(payload, "ticker")
+    columns: dict[str, pd.Series] = {"symbol": symbols, "date": _days(moments, symbols)}
     if dataset is Dataset.MINUTE_BARS:
         columns["timestamp"] = moments
     return pd.DataFrame(columns | {name: _numbers(payload, column) for name, column in VALUES.items()})
 
 
-def _days(moments: pd.Series) -> pd.Series:
+def _days(moments: pd.Series, symbols: pd.Series) -> pd.Series:
     """Return the day at the exchange of each moment, midnight without a zone."""
-    days: pd.Series = moments.dt.tz_convert(EXCHANGE_ZONE).dt.tz_localize(None).dt.normalize()
+    local = moments.dt.tz_convert(EXCHANGE_ZONE).dt.tz_localize(None)
+    is_crypto = symbols.str.startswith(CRYPTO).fillna(value=False).astype(bool)
+    days: pd.Series = local.where(~is_crypto, moments.dt.tz_localize(None)).dt.normalize()
     return days.astype("datetime64[us]")
 
 
@@ -147,6 +155,15 @@ def _text(payload: pa.Table, name: str) -> pd.Series:
         column = pa.chunked_array([pa.nulls(len(column), pa.string())])
     series: pd.Series = column.cast(pa.string()).to_pandas()
     return series.astype("str")
+
+
+def _conditions(payload: pa.Table) -> pd.Series:
+    """Return the conditions of each trade, and with them the correction indicator where there is one."""
+    conditions = _lists_of_text(payload, "conditions")
+    corrections = _whole_numbers(payload, "correction").to_pandas()
+    for row in corrections.index[corrections.fillna(0) != 0]:  # rare
+        conditions[row] = [*(conditions[row] or []), f"{CORRECTION}{corrections[row]:.0f}"]
+    return conditions
 
 
 def _lists_of_text(payload: pa.Table, name: str) -> pd.Series:

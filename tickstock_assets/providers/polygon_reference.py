@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
+from tickstock_assets.domain.exchanges import ALWAYS_OPEN, DEFAULT_EXCHANGE
 
 Record = Mapping[str, Any]
 
@@ -109,6 +109,8 @@ def holidays_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def _calendar(record: Record) -> str:
+    if record.get("market") == "crypto":
+        return ALWAYS_OPEN
     exchange = record.get("primary_exchange")
     if exchange is None or (record.get("locale") == "us" and record.get("market") in ("stocks", "otc")):
         return DEFAULT_EXCHANGE

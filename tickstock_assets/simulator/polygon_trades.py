@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from tickstock_assets.simulator.asks import Answer, Ask, Endpoint, Refused
 from tickstock_assets.simulator.bar_service import BarService
-from tickstock_assets.simulator.bars import MILLISECONDS_A_DAY, NEW_YORK, PRICES, midnight
+from tickstock_assets.simulator.bars import MILLISECONDS_A_DAY, NEW_YORK, PRICES, Bars, midnight
 from tickstock_assets.simulator.plans import Plan
 from tickstock_assets.simulator.polygon_api import (
     check_depth,
@@ -62,26 +62,31 @@ class PolygonTrades:
             raise Refused(error(400, f"the simulator serves trades of at most {MOST_DAYS} days a request"))
         low, high = int(ask.parameters["from_ns"]), int(ask.parameters["to_ns"])
         tape = TAPES.get(self.market.company(ask.symbol).exchange, 1)
-        rows: list[dict[str, Any]] = []
-        for bars, first, after in self.market.window(ask.symbol, "1m", ask.first, ask.last):
-            part = bars.cut(first, after)
-            for bar, day in zip(part.rows(), part.days(), strict=True):
-                for number, price in enumerate(PRICES):
-                    moment = (bar["start_ms"] + SECONDS[number] * 1_000) * NANOSECONDS + 17 * (number + 1)
-                    rows.append(
-                        {
-                            "conditions": [SWEEP],
-                            "exchange": EXCHANGES[(bar["start_ms"] // 60_000 + number) % len(EXCHANGES)],
-                            "id": str(moment // NANOSECONDS % MILLISECONDS_A_DAY),
-                            "participant_timestamp": moment,
-                            "price": bar[price],
-                            "sequence_number": (bar["start_ms"] - midnight_of(day)) // 1_000 * 10 + number,
-                            "sip_timestamp": moment + DELAY_NS,
-                            "size": whole(sizes(bar["volume"])[number]),
-                            "tape": tape,
-                        }
-                    )
+        parts = self.market.window(ask.symbol, "1m", ask.first, ask.last)
+        rows = [row for bars, first, after in parts for row in trades_of(bars.cut(first, after), tape)]
         return [row for row in rows if low <= row["sip_timestamp"] <= high]
+
+
+def trades_of(bars: Bars, tape: int = 1) -> list[dict[str, Any]]:
+    """Return the trades that make up minute bars, as rows of Polygon's."""
+    rows: list[dict[str, Any]] = []
+    for bar, day in zip(bars.rows(), bars.days(), strict=True):
+        for number, price in enumerate(PRICES):
+            moment = (bar["start_ms"] + SECONDS[number] * 1_000) * NANOSECONDS + 17 * (number + 1)
+            rows.append(
+                {
+                    "conditions": [SWEEP],
+                    "exchange": EXCHANGES[(bar["start_ms"] // 60_000 + number) % len(EXCHANGES)],
+                    "id": str(moment // NANOSECONDS % MILLISECONDS_A_DAY),
+                    "participant_timestamp": moment,
+                    "price": bar[price],
+                    "sequence_number": (bar["start_ms"] - midnight_of(day)) // 1_000 * 10 + number,
+                    "sip_timestamp": moment + DELAY_NS,
+                    "size": whole(sizes(bar["volume"])[number]),
+                    "tape": tape,
+                }
+            )
+    return rows
 
 
 def sizes(volume: float) -> list[float]:

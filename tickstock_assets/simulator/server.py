@@ -15,8 +15,9 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from tickstock_assets.simulator import alpha_vantage_api, flat_files, polygon_api
 from tickstock_assets.simulator.asks import Answer, Ask, Endpoint, Reason, Refused, Vendor
@@ -28,6 +29,7 @@ from tickstock_assets.simulator.plans import Meter, Plan
 from tickstock_assets.simulator.polygon_actions import PolygonActions
 from tickstock_assets.simulator.polygon_bars import PolygonBars
 from tickstock_assets.simulator.polygon_reference import PolygonReference
+from tickstock_assets.simulator.polygon_stream import PATH, LiveFeed, Pace
 from tickstock_assets.simulator.polygon_trades import PolygonTrades
 from tickstock_assets.simulator.records import Record, fingerprint
 
@@ -63,6 +65,7 @@ class Simulator:
     Attributes:
         market: what is served, and what a client should have in the end.
         record: calls, wrong rows, faults that fired, counts by key.
+        live: the live feed.
         crashes: mistakes of the simulator's own; leaving `with` raises the first.
         url: the address, while it serves.
     """
@@ -75,6 +78,7 @@ class Simulator:
         *,
         latency_seconds: float = 0.0,
         today: date | None = None,
+        pace: Pace | None = None,
     ) -> None:
         """Prepare a server.
 
@@ -84,6 +88,7 @@ class Simulator:
             faults: none by default; `script` orders single ones.
             latency_seconds: added to every answer.
             today: what the vendors take for today, by default the clock's day (UTC).
+            pace: how time goes by in the live feed.
         """
         self.market = market or Market()
         self.plans = {vendor: (plans or {}).get(vendor, Plan()) for vendor in Vendor}
@@ -93,6 +98,7 @@ class Simulator:
         self._today = today
         self._play = FaultPlay(faults or Faults())
         self._service = BarService(self.market, self._play, self.record)
+        self.live = LiveFeed(self.market, self.plans[Vendor.POLYGON], self._play, self.record, pace or Pace())
         self._renewed: dict[Vendor, int] = {}
         self._socket: socket.socket | None = None
         self._server: uvicorn.Server | None = None
@@ -105,6 +111,11 @@ class Simulator:
     def url(self) -> str:
         """The address without a path and without a slash at the end."""
         return f"http://{LOOPBACK}:{self._port}"
+
+    @property
+    def stream_url(self) -> str:
+        """The address of the live feed, as the setting has it."""
+        return f"ws://{LOOPBACK}:{self._port}"
 
     def script(
         self,
@@ -173,7 +184,7 @@ class Simulator:
             log_level="critical",
             access_log=False,
             lifespan="off",
-            ws="none",
+            ws="websockets-sansio",
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
@@ -202,6 +213,7 @@ class Simulator:
         return Starlette(
             routes=[
                 *routes,
+                WebSocketRoute(PATH, self._live),
                 Route("/simulator/calls", self._calls),
                 Route("/simulator/stats", self._statistics),
                 Route("/simulator/wrong_rows", self._wrong_rows),
@@ -218,6 +230,13 @@ class Simulator:
                 raise
 
         return handle  # type: ignore[return-value]
+
+    async def _live(self, socket: WebSocket) -> None:
+        try:
+            await self.live.serve(socket)
+        except Exception as error:
+            self.crashes.append(error)
+            raise
 
     async def _handle(self, vendor: Vendor, endpoint: Endpoint, request: Request) -> Response:
         key = INTERFACES[vendor].key_of(request)

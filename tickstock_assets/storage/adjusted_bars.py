@@ -3,6 +3,7 @@
 Elsewhere: the arithmetic (domain/adjustments.py), reading bars as traded (market_data.py).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Literal, get_args
@@ -17,6 +18,7 @@ from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage import table_columns
 from tickstock_assets.storage.arrow import ArrowPool
 from tickstock_assets.storage.bar_requests import PRICES, REVISIONS, TABLES, BarRequest
+from tickstock_assets.storage.session_times import sessions_between
 
 type Floats = npt.NDArray[np.float64]
 type Kind = Literal["none", "splits", "all"]
@@ -60,20 +62,40 @@ def adjustment(asked: Adjustment | str | None) -> Adjustment | None:
     return None if wanted.kind == "none" else wanted
 
 
+def is_adjusting(wanted: Adjustment | None, columns: Iterable[str]) -> bool:
+    """Return whether an adjustment changes any of these columns."""
+    return wanted is not None and bool({*PRICES, "volume"} & {*columns})
+
+
 def adjusted_bars(pool: ArrowPool, request: BarRequest, wanted: Adjustment) -> pa.Table:
     """Return the bars of a request, adjusted."""
-    of_session = request.timeframe == "1d"
-    more = () if of_session or "exchange" in request.columns else ("exchange",)
+    more = () if request.timeframe == "1d" or "exchange" in request.columns else ("exchange",)
     table = request.in_order(pool.read(*replace(request, columns=(*request.columns, *more)).statement()))
-    if table.num_rows:
-        day = table["date"].to_pandas(date_as_object=False).to_numpy() if of_session else _sessions_of(pool, table)
-        price, volume = _factors(pool, request, wanted, table["symbol"].to_pandas(), day)
-        for name in {*request.columns} & {*PRICES, "volume"}:
-            factor = volume if name == "volume" else price
-            place = table.column_names.index(name)
-            values = table[name].to_numpy(zero_copy_only=False) * factor
-            table = table.set_column(place, name, pa.array(values, from_pandas=True))
-    return table.drop_columns(list(more)) if more else table
+    return adjusted(pool, request, wanted, table).drop_columns(list(more))
+
+
+def adjusted(pool: ArrowPool, request: BarRequest, wanted: Adjustment, table: pa.Table) -> pa.Table:
+    """Return bars with prices and volume adjusted.
+
+    Args:
+        pool: where splits and dividends are read.
+        request: that the bars answer.
+        wanted: for what.
+        table: symbol, date or timestamp and exchange, and the columns of the request; maybe also bars that are not stored.
+    """
+    if not table.num_rows:
+        return table
+    day = (
+        table["date"].to_pandas(date_as_object=False).to_numpy()
+        if request.timeframe == "1d"
+        else _sessions_of(pool, table)
+    )
+    price, volume = _factors(pool, request, wanted, table["symbol"].to_pandas(), day)
+    for name in {*request.columns} & {*PRICES, "volume"}:
+        factor = volume if name == "volume" else price
+        values = table[name].to_numpy(zero_copy_only=False) * factor
+        table = table.set_column(table.column_names.index(name), name, pa.array(values, from_pandas=True))
+    return table
 
 
 def _factors(
@@ -82,7 +104,7 @@ def _factors(
     """Return what prices and what volume of each bar are to be multiplied by."""
     names = symbols.unique().tolist()
     first = day.min().astype("datetime64[D]").item()
-    last_bars = None if wanted.up_to else _last_bars(pool, request, names)
+    last_bars = None if wanted.up_to else _last_bars(pool, request, names, symbols, day)
     basis = wanted.up_to or last_bars["date"].max().date()  # type: ignore[index]
     splits = _up_to(_splits(pool, request, names), "execution_date", last_bars)
     dividends = closes = None
@@ -106,15 +128,19 @@ def _up_to(events: pd.DataFrame, column: str, last_bars: pd.DataFrame | None) ->
     return events[(events[column] <= last).to_numpy()].reset_index(drop=True)
 
 
-def _last_bars(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.DataFrame:
-    """Return symbol and date of each symbol's last bar, as known then: daily, or of the timeframe that is read."""
+def _last_bars(
+    pool: ArrowPool, request: BarRequest, names: list[str], symbols: "pd.Series[Any]", day: npt.NDArray[np.datetime64]
+) -> pd.DataFrame:
+    """Return symbol and date of each symbol's last bar, as known then: daily, of the timeframe that is read, or read."""
     last = _last_of(pool, replace(request, timeframe="1d"), names).to_pandas(date_as_object=False)
+    read = pd.DataFrame({"symbol": symbols.to_numpy(), "date": day})
+    of_timeframe = pd.DataFrame(columns=read.columns)
     if request.timeframe != "1d":
         newest = _last_of(pool, request, names)
         of_timeframe = pd.DataFrame({"symbol": newest["symbol"].to_pylist(), "date": _sessions_of(pool, newest)})
-        last = pd.concat([last, of_timeframe])
-    newest_of_both: pd.DataFrame = last.groupby("symbol", as_index=False)["date"].max()
-    return newest_of_both
+    found = [frame for frame in (last[["symbol", "date"]], read, of_timeframe) if len(frame)]
+    newest_of_all: pd.DataFrame = pd.concat(found).groupby("symbol", as_index=False)["date"].max()
+    return newest_of_all
 
 
 def _last_of(pool: ArrowPool, request: BarRequest, names: list[str]) -> pa.Table:
@@ -189,16 +215,12 @@ def _sessions_of(pool: ArrowPool, bars: pa.Table) -> npt.NDArray[np.datetime64]:
     moments = bars["timestamp"].to_pandas().dt.tz_convert(None).to_numpy()
     exchanges = bars["exchange"].to_pandas().to_numpy()
     near = np.timedelta64(LONGEST_CLOSURE)
-    calendar = _frame(
+    calendar = sessions_between(
         pool,
-        """
-        SELECT exchange, session, open AT TIME ZONE 'UTC' AS open, close AT TIME ZONE 'UTC' AS close FROM sessions
-        WHERE exchange = ANY ($1::text[]) AND kind <> 'closed_by_override' AND session BETWEEN $2::date AND $3::date
-        ORDER BY exchange, session
-        """,
-        [sorted(set(exchanges)), (moments.min() - near).astype("datetime64[D]").item(),
-         (moments.max() + near).astype("datetime64[D]").item()],
-    )  # fmt: skip
+        exchanges,
+        (moments.min() - near).astype("datetime64[D]").item(),
+        (moments.max() + near).astype("datetime64[D]").item(),
+    )
     session = np.empty(len(moments), "datetime64[us]")
     for exchange in set(exchanges):
         of_exchange, days = exchanges == exchange, calendar[calendar["exchange"] == exchange]

@@ -34,7 +34,7 @@ def record(
     Args:
         connection: open.
         event_type: load, correction, detection, features, reference, quarantine, quarantine_release, quality, backtest,
-            retention.
+            removal, retention.
         entity: the table, and what of it: an id, a symbol, or the table's name again where it is many rows.
         action: what was done, as a verb.
         details: particulars, such as counts of rows.

@@ -9,6 +9,7 @@ Elsewhere: which runs a request takes, and who starts them (defs/).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Literal
 
 from sqlalchemy import Connection, MappingResult, text
 
@@ -17,12 +18,16 @@ from tickstock_assets.domain.timeframes import Timeframe, timeframe
 from tickstock_assets.storage import audit
 
 TABLE = "backfill_requests"
+# What is to be loaded: what is not there yet; bars that data_gaps has under the request, again; trades; reference data.
+type Kind = Literal["history", "gaps", "trades", "reference"]
+OPEN = ("requested", "running")
+STATUSES = (*OPEN, "succeeded", "failed", "cancelled")
 
 # Two who enter the same request at once would both find none.
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('backfill_requests', 0))")
 OPEN_TWIN = text("""
     SELECT id::text FROM backfill_requests
-    WHERE status IN ('requested', 'running') AND symbols = CAST(:symbols AS text[])
+    WHERE status IN ('requested', 'running') AND kind = :kind AND symbols = CAST(:symbols AS text[])
       AND timeframe = CAST(:timeframe AS timeframe) AND start_date = :start AND end_date = :end
 """)
 WAIT_LONGER = text("""
@@ -30,12 +35,18 @@ WAIT_LONGER = text("""
     WHERE id = CAST(:id AS uuid) AND status = 'requested' AND not_before IS DISTINCT FROM greatest(not_before, :not_before)
 """)
 ENTER = text("""
-    INSERT INTO backfill_requests (symbols, timeframe, start_date, end_date, reason, not_before)
-    VALUES (:symbols, CAST(:timeframe AS timeframe), :start, :end, :reason, :not_before) RETURNING id::text
+    INSERT INTO backfill_requests (symbols, timeframe, start_date, end_date, kind, reason, not_before)
+    VALUES (:symbols, CAST(:timeframe AS timeframe), :start, :end, :kind, :reason, :not_before) RETURNING id::text
 """)
+# A person may have written into the table what no date of Python can be, such as infinity or a year before the first.
 COLUMNS = """
-    id::text, symbols, timeframe::text AS timeframe, start_date AS start, end_date AS "end", status, attempts, progress,
-    requested_by, reason, not_before, error
+    id::text, symbols, timeframe::text AS timeframe,
+    least(greatest(start_date, DATE '0001-01-01'), DATE '9999-12-31') AS start,
+    least(greatest(end_date, DATE '0001-01-01'), DATE '9999-12-31') AS "end", status, attempts, progress,
+    requested_by, reason,
+    CASE WHEN not_before IS NOT NULL
+        THEN least(greatest(not_before, TIMESTAMPTZ '0001-01-02Z'), TIMESTAMPTZ '9999-12-30Z') END AS not_before,
+    error, kind, least(greatest(created_at, TIMESTAMPTZ '0001-01-02Z'), TIMESTAMPTZ '9999-12-30Z') AS created_at
 """
 WAITING_LONGEST = text(f"""
     SELECT {COLUMNS} FROM backfill_requests
@@ -44,9 +55,21 @@ WAITING_LONGEST = text(f"""
 """)  # noqa: S608 constants
 RUNNING = text(f"SELECT {COLUMNS} FROM backfill_requests WHERE status = 'running' ORDER BY started_at, id")  # noqa: S608
 ONE = text(f"SELECT {COLUMNS} FROM backfill_requests WHERE id = CAST(:id AS uuid)")  # noqa: S608
+BEGINNING_WITH = text(f"""
+    SELECT {COLUMNS} FROM backfill_requests WHERE starts_with(id::text, lower(:start)) ORDER BY created_at DESC LIMIT :most
+""")  # noqa: S608
+NEWEST = text(f"""
+    SELECT {COLUMNS} FROM backfill_requests WHERE status = ANY (:statuses) ORDER BY created_at DESC, id LIMIT :most
+""")  # noqa: S608
+CANCELLED = text("SELECT id::text FROM backfill_requests WHERE id::text = ANY (:ids) AND status = 'cancelled'")
+WAITING = text("""
+    SELECT count(*) AS n_waiting, min(CASE WHEN isfinite(not_before) THEN not_before END) AS first
+    FROM backfill_requests WHERE status = 'requested' AND not_before > clock_timestamp()
+""")
 BEGIN = text(f"""
     UPDATE backfill_requests
-    SET status = 'running', attempts = attempts + 1, started_at = clock_timestamp(), not_before = NULL, error = NULL
+    SET status = 'running', attempts = least(attempts, 2147483646) + 1, started_at = clock_timestamp(),
+        not_before = NULL, error = NULL
     WHERE id = CAST(:id AS uuid) AND status = 'requested' AND (not_before IS NULL OR not_before <= clock_timestamp())
     RETURNING {COLUMNS}
 """)  # noqa: S608
@@ -60,7 +83,7 @@ POSTPONE = text("""
 """)
 END = text("""
     UPDATE backfill_requests
-    SET status = :status, error = :error, finished_at = clock_timestamp(), not_before = NULL,
+    SET status = :status, error = :error, finished_at = greatest(clock_timestamp(), started_at), not_before = NULL,
         progress = CASE WHEN :status = 'succeeded' THEN 1 ELSE progress END
     WHERE id = CAST(:id AS uuid) AND status IN ('requested', 'running')
 """)
@@ -82,7 +105,9 @@ class BackfillRequest:
         requested_by: who asked.
         reason: what for.
         not_before: when it may begin (UTC); None for at once.
-        error: why it failed.
+        error: why it failed, or was cancelled.
+        kind: what is to be loaded of it.
+        created_at: when it was entered (UTC).
     """
 
     id: str
@@ -97,11 +122,13 @@ class BackfillRequest:
     reason: str | None
     not_before: datetime | None
     error: str | None
+    kind: Kind
+    created_at: datetime
 
     @property
     def is_open(self) -> bool:
         """Whether it is still to be loaded."""
-        return self.status in {"requested", "running"}
+        return self.status in OPEN
 
 
 def enter(
@@ -111,6 +138,7 @@ def enter(
     start: date,
     end: date,
     *,
+    kind: Kind = "history",
     reason: str | None = None,
     not_before: datetime | None = None,
 ) -> str:
@@ -122,6 +150,7 @@ def enter(
         timeframe_text: of the bars, such as `1d` or `daily`.
         start: first day.
         end: last day.
+        kind: what is to be loaded of it; of `gaps`, those of data_gaps that get its id.
         reason: what for.
         not_before: when it may begin, with a time zone; None for at once.
 
@@ -136,7 +165,7 @@ def enter(
         raise ConfigError(f"Request: expected a first day on or before the last, {end}, found {start}; swap them")
     if not_before is not None and not_before.tzinfo is None:
         raise ValueError(f"Request: expected a moment with a time zone, found {not_before.isoformat()}")
-    values = {"symbols": wanted, "timeframe": timeframe(timeframe_text), "start": start, "end": end}
+    values = {"symbols": wanted, "timeframe": timeframe(timeframe_text), "start": start, "end": end, "kind": kind}
     connection.execute(LOCK)
     twin: str | None = connection.execute(OPEN_TWIN, values).scalar()
     if twin is not None:
@@ -151,6 +180,27 @@ def enter(
 def find(connection: Connection, request_id: str) -> BackfillRequest | None:
     """Return a request, None when there is none of that id."""
     return next(iter(_requests(connection.execute(ONE, {"id": request_id}).mappings())), None)
+
+
+def beginning_with(connection: Connection, start: str, most: int) -> list[BackfillRequest]:
+    """Return the requests whose ids begin so, newest first; a person types no more than tells them apart."""
+    return _requests(connection.execute(BEGINNING_WITH, {"start": start, "most": most}).mappings())
+
+
+def newest(connection: Connection, most: int, statuses: Sequence[str] = STATUSES) -> list[BackfillRequest]:
+    """Return the requests that were entered last, newest first."""
+    return _requests(connection.execute(NEWEST, {"most": most, "statuses": list(statuses)}).mappings())
+
+
+def cancelled(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Return which of some ids are those of cancelled requests."""
+    return set(connection.execute(CANCELLED, {"ids": list(ids)}).scalars())
+
+
+def waiting(connection: Connection) -> tuple[int, datetime | None]:
+    """Return how many requests wait for a moment, and the first of those moments."""
+    row = connection.execute(WAITING).one()
+    return row.n_waiting, row.first
 
 
 def due(connection: Connection, most: int) -> list[BackfillRequest]:

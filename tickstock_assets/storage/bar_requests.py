@@ -1,7 +1,7 @@
-"""What a caller asks bars for, checked, and the statement that answers it.
+"""Stored bars to be read, and the statement that answers it.
 
-Every name in a statement comes from the lists below; what a caller gives is bound as a parameter. Elsewhere: asking the
-server (market_data.py).
+Every name in a statement comes from the lists below; what a caller gives is bound as a parameter. Elsewhere: what a caller
+may ask (readings.py), asking the server (market_data.py).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tickstock_assets.domain.errors import ConfigError
-from tickstock_assets.domain.timeframes import Timeframe, timeframe
+from tickstock_assets.domain.timeframes import Timeframe
 
 TABLES: dict[Timeframe, str] = {
     "1m": "ohlcv_1min", "5m": "ohlcv_5min", "15m": "ohlcv_15min", "1h": "ohlcv_1h", "1d": "ohlcv_daily",
@@ -22,7 +22,7 @@ TABLES: dict[Timeframe, str] = {
 PRICES = ("open", "high", "low", "close", "vwap")
 DEFAULT_COLUMNS = ("open", "high", "low", "close", "volume", "vwap", "source")
 # What each column is read as; NUMERIC would arrive as text.
-_VALUES = {
+VALUES = {
     **{name: f"b.{name}::float8" for name in (*PRICES, "volume", "quote_volume")},
     "trades_count": "b.trades_count",
     "exchange": "b.exchange",
@@ -86,7 +86,7 @@ class BarRequest:
 
     def _select(self, table: str, conditions: list[str]) -> str:
         values = {"symbol": "b.symbol::text", self.time_column: f"b.{self.time_column}"}
-        available = {**_VALUES, **_OF_THE_SESSION} if self.timeframe == "1d" else _VALUES
+        available = {**VALUES, **_OF_THE_SESSION} if self.timeframe == "1d" else VALUES
         values |= {name: available[name] for name in self.columns if name not in values}
         listed = ", ".join(f"{value} AS {name}" for name, value in values.items())
         calendar = _CALENDAR if self._needs_calendar else ""
@@ -112,8 +112,7 @@ class BarRequest:
 
     def _bounded(self, bound: date | datetime, comparison: str, parameters: "_Parameters") -> list[str]:
         if self.timeframe != "1d":
-            moment = bound if isinstance(bound, datetime) else datetime(bound.year, bound.month, bound.day, tzinfo=UTC)
-            return [f"b.timestamp {comparison} {parameters.bind(moment, 'timestamptz')}"]
+            return [f"b.timestamp {comparison} {parameters.bind(as_moment(bound), 'timestamptz')}"]
         if not isinstance(bound, datetime):
             return [f"b.date {comparison} {parameters.bind(bound, 'date')}"]
         # The dates are what the primary key knows of; the session's open is what was asked.
@@ -124,32 +123,18 @@ class BarRequest:
         ]
 
 
-def bar_request(
-    symbols: str | Sequence[str] | None,
-    timeframe_text: str,
-    *,
-    start: date | datetime | None = None,
-    end: date | datetime | None = None,
-    as_of: datetime | None = None,
-    columns: Sequence[str] | None = None,
-) -> BarRequest:
-    """Return a request whose every part is what it should be; see `MarketReader.bars` for their meaning.
+def bounds(
+    start: date | datetime | None, end: date | datetime | None
+) -> tuple[date | datetime | None, date | datetime | None]:
+    """Return start and end, moments in UTC.
 
     Raises:
-        ConfigError: one is not; in one sentence.
+        ConfigError: one is neither a date nor a moment with a time zone, or the end is not after the start.
     """
-    chosen = timeframe(timeframe_text)
     first, past_last = moment_or_day(start, "start"), moment_or_day(end, "end")
-    if first is not None and past_last is not None and _as_moment(first) >= _as_moment(past_last):
+    if first is not None and past_last is not None and as_moment(first) >= as_moment(past_last):
         raise ConfigError(f"end: expected a day or moment after start {start}, found {end}; the end is not included")
-    return BarRequest(
-        symbols=symbol_list(symbols),
-        timeframe=chosen,
-        start=first,
-        end=past_last,
-        as_of=None if as_of is None else aware(as_of, "as_of"),
-        columns=_columns(columns, chosen),
-    )
+    return first, past_last
 
 
 def symbol_list(symbols: str | Sequence[str] | None) -> tuple[str, ...] | None:
@@ -204,19 +189,9 @@ def moment_or_day(bound: date | datetime | None, name: str) -> date | datetime |
     return aware(bound, name)
 
 
-def _as_moment(bound: date | datetime) -> datetime:
+def as_moment(bound: date | datetime) -> datetime:
+    """Return a moment as it is and midnight UTC of a date."""
     return bound if isinstance(bound, datetime) else datetime(bound.year, bound.month, bound.day, tzinfo=UTC)
-
-
-def _columns(columns: Sequence[str] | None, chosen: Timeframe) -> tuple[str, ...]:
-    if columns is None:
-        return DEFAULT_COLUMNS
-    keys = ("symbol", "date", "timestamp", "session_close") if chosen == "1d" else ("symbol", "timestamp")
-    known = (*keys, *_VALUES)
-    listed = [columns] if isinstance(columns, str) else list(columns)
-    if unknown := [name for name in listed if name not in known]:
-        raise ConfigError(f"columns: expected some of {', '.join(known)}, found {unknown[0]!r}")
-    return tuple(dict.fromkeys(name for name in listed if name != "symbol"))
 
 
 class _Parameters:

@@ -150,16 +150,33 @@ def tickers_since(connection: Connection) -> dict[str, pd.Timestamp]:
     return {row.symbol: pd.Timestamp(row.since) for row in rows}
 
 
+def exchanges(connection: Connection, wanted: Iterable[str] | None = None) -> dict[str, str]:
+    """Return the calendar code of the exchange of each of some symbols, None for all; unknown ones are left out."""
+    symbols = None if wanted is None else list(wanted)
+    rows = connection.execute(
+        text(
+            "SELECT symbol, exchange FROM symbols "
+            "WHERE CAST(:symbols AS text[]) IS NULL OR symbol = ANY (CAST(:symbols AS text[]))"
+        ),
+        {"symbols": symbols},
+    )
+    return {row.symbol: row.exchange for row in rows}
+
+
 def sessions(connection: Connection, exchange: str, start: date, end: date) -> pd.DataFrame:
-    """Return session (datetime64), open, close (UTC), kind of an exchange's trading days; closed ones left out."""
+    """Return session (datetime64), open, close, extended_open, extended_close (UTC), kind of an exchange's trading days.
+
+    Those that are closed by override are left out.
+    """
+    moments = ["open", "close", "extended_open", "extended_close"]
     return query(
         connection,
         """
-        SELECT session, open, close, kind FROM sessions
+        SELECT session, open, close, kind, extended_open, extended_close FROM sessions
         WHERE exchange = :exchange AND session BETWEEN :start AND :end AND kind <> 'closed_by_override' ORDER BY session
         """,
         {"exchange": exchange, "start": start, "end": end},
-        {"session": "datetime64[us]", "open": UTC, "close": UTC, "kind": "str"},
+        {"session": "datetime64[us]", "kind": "str", **dict.fromkeys(moments, UTC)},
     )
 
 
@@ -299,6 +316,28 @@ def coverage(
     )
     frame = pd.DataFrame(result.all(), columns=list(result.keys()))
     return frame.astype({"first": "datetime64[us]", "last": "datetime64[us]"})
+
+
+def minutes_held(connection: Connection, symbols: Iterable[str] | None = None) -> pd.DataFrame:
+    """Return which minute bars are stored per symbol and source; which are missing is in `data_gaps`.
+
+    Returns:
+        symbol, timeframe, source, first and last (UTC), bars.
+    """
+    return query(
+        connection,
+        """
+        SELECT symbol, '1m' AS timeframe, source, min(timestamp) AS first, max(timestamp) AS last, count(*) AS bars
+        FROM ohlcv_1min WHERE CAST(:symbols AS text[]) IS NULL OR symbol = ANY (CAST(:symbols AS text[]))
+        GROUP BY symbol, source ORDER BY symbol, first
+        """,
+        {"symbols": None if symbols is None else list(symbols)},
+        {
+            **dict.fromkeys(["symbol", "timeframe", "source"], "str"),
+            **dict.fromkeys(["first", "last"], UTC),
+            "bars": "int64",
+        },
+    )
 
 
 def _inside(windows: Sequence[Window] | None, order: str = "") -> str:

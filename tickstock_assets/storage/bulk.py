@@ -7,7 +7,7 @@ Elsewhere: what a table's columns are (table_columns.py), rows in and out (copyi
 are read to be compared (stored_rows.py), old values of bars (revisions.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import groupby
 from typing import Any
@@ -17,12 +17,13 @@ import numpy.typing as npt
 import pandas as pd
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import sql
 from sqlalchemy import Connection
 
 from tickstock_assets.domain.errors import ContractError
 from tickstock_assets.domain.windows import Window, merge_neighbours
-from tickstock_assets.storage import audit, changes, stored_rows
+from tickstock_assets.storage import audit, changes, stored_rows, touched_buckets
 from tickstock_assets.storage.comparison import ABSENT, differing, positions
 from tickstock_assets.storage.copying import copy_in, read
 from tickstock_assets.storage.database import driver
@@ -36,6 +37,8 @@ Cursor = psycopg.Cursor[Any]
 BATCH_ROWS = 100_000
 # Of a bar; one vendor has them on some routes and not on others.
 NOT_ALWAYS_TOLD = {"quote_volume", "vwap", "trades_count"}
+# In the source of a bar that is made of finer ones, before theirs; and all that is before it for a rolled-up daily bar.
+MADE_OF, ROLLED_UP = ":", "rollup:"
 # The lock by which readers see loads under way (see market_data.py): this number and the second it was taken.
 OPEN_LOADS = 1_414_747_469
 # The lock of a symbol: this number and one of so many.
@@ -99,7 +102,8 @@ def merge(
     incoming = Incoming(target, frame)
     windows = None if scope is None or scope.windows is None else merge_neighbours(scope.windows)
     with driver(connection).cursor() as cursor:
-        _lock(cursor, table, incoming.symbols() | {window.symbol for window in windows or ()})
+        lock_symbols(cursor, [table], incoming.symbols() | {window.symbol for window in windows or ()})
+        lock_load(cursor)
         counts = MergeCounts()
         for rows, counterparts in _batches(incoming, scope, windows):
             counts += _merge_batch(cursor, target, rows, counterparts, is_scope=scope is not None)
@@ -119,24 +123,32 @@ def _refuse_what_breaks_promises(connection: Connection, target: Target, scope: 
         raise ContractError(f"{target.name}: expected recorded_at to be left to the server, found it in the frame")
 
 
-def _lock(cursor: Cursor, table: str, symbols: set[str]) -> None:
-    """Let one writer at a time have a symbol of a table; always in one order, so that none waits in a circle.
+def lock_symbols(cursor: Cursor, tables: Sequence[str], symbols: Collection[str]) -> None:
+    """Let one writer at a time have the symbols of these tables; always in one order, so that none waits in a circle.
 
-    Symbols share a bounded number of locks, as the server's memory for them is bounded. Every stamp is taken after this,
-    and before it is, readers can see that a load is under way: what one saw as of a moment cannot change by a load that
-    was waiting then.
+    Symbols share a bounded number of locks, as the server's memory for them is bounded.
     """
     cursor.execute(
         sql.SQL(
             "SELECT pg_advisory_xact_lock({symbols}, number) FROM (SELECT DISTINCT hashtext(name) & {most} AS number "
-            "FROM unnest({names}::text[]) AS name ORDER BY number) AS numbers; "
-            "SELECT pg_advisory_xact_lock_shared({loads}, floor(extract(epoch FROM clock_timestamp()))::integer)"
+            "FROM unnest({names}::text[]) AS name ORDER BY number) AS numbers"
         ).format(
             symbols=sql.Literal(SYMBOL_LOCKS),
             most=sql.Literal(MOST_SYMBOL_LOCKS - 1),
-            names=sql.Literal([f"{table}|{symbol}" for symbol in sorted(symbols)]),
-            loads=sql.Literal(OPEN_LOADS),
+            names=sql.Literal([f"{table}|{symbol}" for table in tables for symbol in sorted(symbols)]),
         )
+    )
+
+
+def lock_load(cursor: Cursor) -> None:
+    """Let readers see that a load is under way, after its symbols are locked and before it takes a stamp.
+
+    What one saw as of a moment cannot change by a load that was waiting then.
+    """
+    cursor.execute(
+        sql.SQL(
+            "SELECT pg_advisory_xact_lock_shared({}, floor(extract(epoch FROM clock_timestamp()))::integer)"
+        ).format(sql.Literal(OPEN_LOADS))
     )
 
 
@@ -197,6 +209,8 @@ def _merge_batch(
         changes.correct(cursor, target, corrected)
     if new.num_rows:
         copy_in(cursor, target.name, new, target.arrays)
+    if target.name == touched_buckets.TABLE and corrected.num_rows + new.num_rows:
+        touched_buckets.touch(cursor, pa.concat_tables([corrected, new]))
     return MergeCounts(
         inserted=new.num_rows,
         corrected=corrected.num_rows,
@@ -207,16 +221,18 @@ def _merge_batch(
 
 
 def _says_otherwise(ours: pa.Table, theirs: pa.Table, target: Target) -> npt.NDArray[np.bool_]:
-    """Return which rows change what is stored; a bar that only tells less of itself does not.
+    """Return which rows change what is stored; a vendor's bar that only tells less of itself does not.
 
-    Some routes of a vendor leave out what others have: the same bar by file has no volume-weighted price.
+    Some routes of a vendor leave out what others have: the same bar by file has no volume-weighted price. A bar that is made
+    of finer ones tells all there is.
     """
     if not target.timeframe:
         return differing(ours, theirs, target.other)
     changed = differing(ours, theirs, [column for column in target.other if column.name not in NOT_ALWAYS_TOLD])
+    is_made = pc.match_substring(ours["source"], MADE_OF) if target.is_ranked else pa.scalar(value=False)
     for column in target.other:
         if column.name in NOT_ALWAYS_TOLD:
-            changed |= differing(ours, theirs, [column]) & ours[column.name].is_valid().to_numpy()
+            changed |= differing(ours, theirs, [column]) & pc.or_(ours[column.name].is_valid(), is_made).to_numpy()
     return changed
 
 
@@ -233,5 +249,7 @@ def _outranked(cursor: Cursor, ours: pa.Table, theirs: pa.Table) -> npt.NDArray[
     cursor.execute("SELECT name, source_rank(name) FROM unnest(%s::text[]) AS name", [names])
     rank = dict(cursor.fetchall())
     ranks = [np.array([rank[name] for name in column.to_pylist()]) for column in (new, old)]
-    lower: npt.NDArray[np.bool_] = ranks[0] > ranks[1]
+    # A day rolled up anew takes the place of what it was, whatever its minutes are now of.
+    both_rolled_up = [pc.starts_with(column, ROLLED_UP).to_numpy(zero_copy_only=False) for column in (new, old)]
+    lower: npt.NDArray[np.bool_] = (ranks[0] > ranks[1]) & ~(both_rolled_up[0] & both_rolled_up[1])
     return lower

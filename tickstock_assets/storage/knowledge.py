@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage.arrow import ArrowPool
-from tickstock_assets.storage.bar_requests import REVISIONS, BarRequest
 from tickstock_assets.storage.bulk import OPEN_LOADS
 
 # statement_timestamp() is taken before the locks are looked at, so a load that is not among them stamps later.
@@ -22,16 +21,8 @@ MOMENTS = """
 """
 
 
-def require_settled(pool: ArrowPool, request: BarRequest) -> None:
-    """Raise ConfigError unless what was known at the moment of a request is settled."""
-    as_of = request.as_of
-    if as_of is None:
-        raise ValueError("the request has no as_of")
-    if request.timeframe not in REVISIONS:
-        raise ConfigError(
-            f"as_of: expected a timeframe whose corrections are kept, {' or '.join(REVISIONS)}, found {request.timeframe}, "
-            "which is made from minutes; read 1m as of that moment and resample it"
-        )
+def require_settled(pool: ArrowPool, as_of: datetime) -> None:
+    """Raise ConfigError unless what was known at a moment is settled."""
     [row] = pool.read(MOMENTS, [OPEN_LOADS]).to_pylist()
     now, oldest_load = _utc(row["now"]), row["oldest_load"] and _utc(row["oldest_load"])
     if as_of >= now:

@@ -6,6 +6,8 @@ Elsewhere: finding it (domain, loading).
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC as ZONE
+from datetime import date, datetime
 
 import pandas as pd
 from sqlalchemy import Connection, text
@@ -36,10 +38,20 @@ class FindingCounts:
         )
 
 
+# What no bar lies outside of.
+ALWAYS = (datetime(1, 1, 1, tzinfo=ZONE), datetime(9999, 12, 31, tzinfo=ZONE))
+
+
 def enter(
-    connection: Connection, found: pd.DataFrame, *, rules: Sequence[str], timeframe: str, symbols: Sequence[str]
+    connection: Connection,
+    found: pd.DataFrame,
+    *,
+    rules: Sequence[str],
+    timeframe: str,
+    symbols: Sequence[str],
+    between: tuple[datetime, datetime] = ALWAYS,
 ) -> FindingCounts:
-    """Make the open findings of some rules and symbols those of a frame; the others of them are resolved by it.
+    """Make the open findings of some rules, symbols and times those of a frame; the others of them are resolved by it.
 
     Args:
         connection: open.
@@ -48,6 +60,7 @@ def enter(
         rules: that were looked for.
         timeframe: of the bars.
         symbols: that were looked at.
+        between: from when until before when bars were looked at; every finding of the frame lies there.
     """
     counts, ids = MergeCounts(), []
     if not found.empty:
@@ -63,9 +76,16 @@ def enter(
         text("""
             UPDATE quality_findings SET resolved_at = clock_timestamp()
             WHERE rule = ANY (:rules) AND timeframe = :timeframe AND symbol = ANY (:symbols) AND resolved_at IS NULL
-              AND id <> ALL (CAST(:ids AS uuid[]))
+              AND timestamp >= :start AND timestamp < :end AND id <> ALL (CAST(:ids AS uuid[]))
         """),
-        {"rules": list(rules), "timeframe": timeframe, "symbols": list(symbols), "ids": ids},
+        {
+            "rules": list(rules),
+            "timeframe": timeframe,
+            "symbols": list(symbols),
+            "start": between[0],
+            "end": between[1],
+            "ids": ids,
+        },
     ).rowcount
     entered = FindingCounts(counts.inserted, counts.corrected, counts.unchanged, resolved)
     if counts.written or resolved:
@@ -76,13 +96,47 @@ def enter(
 
 def still_open(connection: Connection, rules: Sequence[str]) -> pd.DataFrame:
     """Return the findings of some rules that still hold: symbol, timeframe, timestamp (UTC), rule, severity, reason."""
-    texts = ["symbol", "timeframe", "rule", "severity", "reason"]
+    found = stored(connection, rules=rules, only_open=True)
+    return found[["symbol", "timeframe", "timestamp", "rule", "severity", "reason"]]
+
+
+def stored(
+    connection: Connection,
+    *,
+    rules: Sequence[str] | None = None,
+    symbols: Sequence[str] | None = None,
+    first: date | None = None,
+    last: date | None = None,
+    only_open: bool = False,
+) -> pd.DataFrame:
+    """Return findings, by symbol and time: symbol, timeframe, timestamp, rule, severity, source, reason, resolved_at.
+
+    Args:
+        connection: open.
+        rules: of these; None for all.
+        symbols: of these; None for all.
+        first: on this day (UTC) or after it.
+        last: on this day or before it.
+        only_open: without those that no longer hold.
+    """
+    texts = ["symbol", "timeframe", "rule", "severity", "source", "reason"]
     return bars.query(
         connection,
         """
-        SELECT symbol, timeframe, timestamp, rule, severity, reason FROM quality_findings
-        WHERE rule = ANY (CAST(:rules AS text[])) AND resolved_at IS NULL ORDER BY symbol, timestamp, rule
+        SELECT symbol, timeframe, timestamp, rule, severity, source, reason, resolved_at FROM quality_findings
+        WHERE (CAST(:rules AS text[]) IS NULL OR rule = ANY (CAST(:rules AS text[])))
+          AND (CAST(:symbols AS text[]) IS NULL OR symbol = ANY (CAST(:symbols AS text[])))
+          AND timestamp >= coalesce(CAST(:first AS date)::timestamp AT TIME ZONE 'UTC', '-infinity')
+          AND timestamp < coalesce((CAST(:last AS date) + 1)::timestamp AT TIME ZONE 'UTC', 'infinity')
+          AND NOT (CAST(:only_open AS boolean) AND resolved_at IS NOT NULL)
+        ORDER BY symbol, timestamp, timeframe, rule, source
         """,
-        {"rules": list(rules)},
-        {"timestamp": UTC, **dict.fromkeys(texts, "str")},
+        {
+            "rules": None if rules is None else list(rules),
+            "symbols": None if symbols is None else list(symbols),
+            "first": first,
+            "last": last,
+            "only_open": only_open,
+        },
+        {"timestamp": UTC, "resolved_at": UTC, **dict.fromkeys(texts, "str")},
     )

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.lifecycle import Lifecycles, length
-from tickstock_assets.storage import rollups, tiers
+from tickstock_assets.storage import continuous_aggregates, minutes_dropped, rollups, tiers
 from tickstock_assets.storage.capability import Tier, tier
 
 # Tables whose rows may be dropped by age, with what their age is counted by. Patterns and equity are findings: they
@@ -137,22 +137,17 @@ def plan(connection: Connection, table: str, before: datetime) -> Drop:
 def drop(engine: Engine, table: str, before: datetime, lifecycles: Lifecycles) -> Drop:
     """Drop what is older than `before`, write it to the audit trail, and return what went.
 
-    Rollups are computed from minutes before these go, and outlive them.
+    Rollups, also those of the session, are computed from minutes before these go, and outlive them.
     """
     with engine.connect() as connection:
         planned = plan(connection, table, before)
-        has_rollups = table == "ohlcv_1min" and rollups.exist(connection)
     if planned.is_empty:
         return planned
+    if table == "ohlcv_1min":
+        _settle_rollups(engine, planned, lifecycles)
     if planned.chunks is None:
         _delete_in_slices(engine, planned)
         return planned
-    if has_rollups:
-        rollups.refresh(engine, until=planned.until)
-        with engine.begin() as connection:
-            # Before the chunks go, so that no policy refreshes over the hole.
-            rollups.mark_dropped(connection, planned.until)
-            tiers.set_rollup_policies(connection, lifecycles)
     with engine.begin() as connection:
         connection.execute(
             text("SELECT tier.drop_chunks_before(CAST(:table AS regclass), :before)"),
@@ -174,6 +169,22 @@ def keep(engine: Engine, lifecycles: Lifecycles) -> list[Drop] | None:
             if retention is not None
         }
     return [drop(engine, table, before, lifecycles) for table, before in cutoffs.items()]
+
+
+def _settle_rollups(engine: Engine, planned: Drop, lifecycles: Lifecycles) -> None:
+    """Compute the rollups of minutes that are about to go, and let nothing compute them again."""
+    rollups.roll_up_intraday(engine)
+    rollups.roll_up_daily(engine)
+    with engine.connect() as connection:
+        is_continuous = continuous_aggregates.exist(connection)
+    if is_continuous:
+        continuous_aggregates.refresh(engine, until=planned.until)
+    with engine.begin() as connection:
+        # Before the minutes go, so that nothing refreshes over the hole.
+        minutes_dropped.mark_dropped(connection, planned.until or planned.before)
+        if is_continuous:
+            continuous_aggregates.mark_dropped(connection)
+            tiers.set_rollup_policies(connection, lifecycles)
 
 
 def _delete_in_slices(engine: Engine, planned: Drop) -> None:

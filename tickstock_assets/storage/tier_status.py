@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.lifecycle import Lifecycles
-from tickstock_assets.storage import rollups
+from tickstock_assets.storage import continuous_aggregates
 from tickstock_assets.storage.capability import (
     FOREIGN_KEYS_TO_HYPERTABLES,
     OLDEST_TIMESCALEDB,
@@ -135,8 +135,8 @@ def _policies(connection: Connection, found: Capability) -> list[Policy]:
 
 
 def _rollups(connection: Connection, found: Capability) -> list[Rollup]:
-    if found.tier is not Tier.TIMESCALE_COMMUNITY or not rollups.exist(connection):
-        return [Rollup(name, continuous=False) for name in rollups.ROLLUPS]
+    if found.tier is not Tier.TIMESCALE_COMMUNITY or not continuous_aggregates.exist(connection):
+        return [Rollup(name, continuous=False) for name in continuous_aggregates.ROLLUPS]
     rows = connection.execute(
         text("""
             SELECT view_name, CASE WHEN watermark > '0001-01-01' THEN watermark END AS computed_until
@@ -150,7 +150,7 @@ def _rollups(connection: Connection, found: Capability) -> list[Rollup]:
         """)
     )
     until = {row.view_name: row.computed_until for row in rows}
-    return [Rollup(name, True, until[name]) for name in rollups.ROLLUPS]
+    return [Rollup(name, True, until[name]) for name in continuous_aggregates.ROLLUPS]
 
 
 def _without_timescaledb(found: Capability, is_embedded: bool) -> list[Warn]:
@@ -168,7 +168,7 @@ def _without_timescaledb(found: Capability, is_embedded: bool) -> list[Warn]:
         Warn("compression", reason, f"{remedy} (Community edition)"),
         Warn(
             "continuous aggregates",
-            f"{reason}, so rollups are tables that nothing refreshes",
+            f"{reason}, so rollups are tables, which `tickstock rollups run` keeps up",
             f"{remedy} (Community edition)",
         ),
         Warn(
@@ -212,7 +212,9 @@ def _of_apache() -> list[Warn]:
     remedy = "run a server with the Community edition (timescaledb.license = timescale), then `tickstock db migrate`"
     return [
         Warn("compression", reason, remedy),
-        Warn("continuous aggregates", f"{reason}, so rollups are tables that nothing refreshes", remedy),
+        Warn(
+            "continuous aggregates", f"{reason}, so rollups are tables, which `tickstock rollups run` keeps up", remedy
+        ),
         Warn(
             "retention policies",
             f"{reason}, so the scheduled Dagster job `retention` drops old chunks, while the daemon runs",
@@ -223,7 +225,7 @@ def _of_apache() -> list[Warn]:
 
 def _at_odds(connection: Connection, status: TierStatus, chosen: Lifecycles) -> list[Warn]:
     """Return where a Community server is not as the settings say, and which policies failed."""
-    if not rollups.exist(connection):
+    if not continuous_aggregates.exist(connection):
         return [Warn("continuous aggregates", "rollups are ordinary tables", "run `tickstock db migrate`")]
     held = {(policy.table, policy.kind): policy.interval for policy in status.policies}
     warned = []

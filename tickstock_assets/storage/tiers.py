@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from tickstock_assets.domain.errors import DatabaseError
 from tickstock_assets.domain.lifecycle import Lifecycles
 from tickstock_assets.project_files import project_file
-from tickstock_assets.storage import rollups
+from tickstock_assets.storage import continuous_aggregates
 from tickstock_assets.storage.capability import Tier, capability, require_supported
 
 DEFAULT = Lifecycles()
@@ -52,13 +52,15 @@ def settle(engine: Engine, chosen: Lifecycles = DEFAULT) -> None:
     Minutes that a new or shorter retention is about to drop are rolled up before the policy is made.
     """
     with engine.connect() as connection:
-        if capability(connection).tier is not Tier.TIMESCALE_COMMUNITY or not rollups.exist(connection):
+        if capability(connection).tier is not Tier.TIMESCALE_COMMUNITY or not continuous_aggregates.exist(connection):
             return
-        are_due = rollups.are_minutes_newly_due(connection, chosen.minute.retention)
+        if connection.execute(text("SELECT to_regclass('minutes_dropped')")).scalar() is None:
+            return  # a revision before 0005, on the way up or down
+        are_due = continuous_aggregates.are_minutes_newly_due(connection, chosen.minute.retention)
     if are_due:
-        rollups.refresh(engine)
+        continuous_aggregates.refresh(engine)
     with engine.begin() as connection:
-        rollups.mark_dropped(connection)
+        continuous_aggregates.mark_dropped(connection)
         set_rollup_policies(connection, chosen)
 
 
@@ -72,7 +74,7 @@ def remove(connection: Connection) -> None:
     """Make rollups ordinary tables again, with all their bars, and drop what a tier added; before a downgrade."""
     if connection.execute(text("SELECT to_regnamespace('tier')")).scalar() is None:
         return
-    if rollups.exist(connection):
+    if continuous_aggregates.exist(connection):
         _run(connection, "tiers/rollups_to_tables")
         _run(connection, "views/ohlcv_bars")
     _run(connection, "tiers/removed")
@@ -97,7 +99,10 @@ def create_extension(engine: Engine) -> None:
 
 
 def _make_rollups(connection: Connection) -> None:
-    if rollups.exist(connection) or not connection.execute(text("SELECT to_regclass('public.ohlcv_bars')")).scalar():
+    if (
+        continuous_aggregates.exist(connection)
+        or not connection.execute(text("SELECT to_regclass('public.ohlcv_bars')")).scalar()
+    ):
         return
     _run(connection, "tiers/rollups")
     _run(connection, "views/ohlcv_bars")

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 import dagster as dg
 import pandas as pd
 
+from tickstock_assets.defs.materializations import newest_metadata
 from tickstock_assets.defs.plots import best_by_sharpe, equity_curves
 from tickstock_assets.defs.resources import Database, backtest_config
+from tickstock_assets.defs.retries import retried
 from tickstock_assets.domain.adjustments import to_continuous
 from tickstock_assets.domain.backtest.engine import run_backtest
 from tickstock_assets.domain.errors import TickstockError
@@ -14,6 +16,7 @@ from tickstock_assets.storage.backtests import BacktestInputs, save_backtest
 
 
 @dg.asset(group_name="backtests", kinds={"postgres"}, code_version="1")
+@retried
 def backtest_metrics(
     ohlcv_daily: pd.DataFrame, patterns: pd.DataFrame, splits: pd.DataFrame, dividends: pd.DataFrame, database: Database
 ) -> dg.MaterializeResult[None]:
@@ -40,13 +43,19 @@ def backtest_metrics(
     )
 
 
+def latest_backtest(instance: dg.DagsterInstance) -> str | None:
+    """Return the id of the backtest that was computed last, which may be one that was known before; None for none."""
+    said = newest_metadata(instance, backtest_metrics.key).get("run")
+    return str(said.value) if said else None
+
+
 def last_backtest(instance: dg.DagsterInstance) -> str:
-    """Return the id of the backtest that was computed last, which may be one that was known before.
+    """Return the id of the backtest that was computed last.
 
     Raises:
         TickstockError: there is none yet.
     """
-    event = instance.get_latest_materialization_event(backtest_metrics.key)
-    if event is None or event.asset_materialization is None:
+    run = latest_backtest(instance)
+    if run is None:
         raise TickstockError("backtest_metrics: expected it to be materialized, found no run; materialize it first")
-    return str(event.asset_materialization.metadata["run"].value)
+    return run

@@ -3,29 +3,54 @@
 import dagster as dg
 
 from tickstock_assets.defs.assets import reference
-from tickstock_assets.defs.assets.raw import raw_daily_bars
-from tickstock_assets.defs.partition_metadata import add_partition_metadata
-from tickstock_assets.defs.partitions import DAILY, windows_of
-from tickstock_assets.defs.resources import Database, MarketData, engine
-from tickstock_assets.defs.storing_metadata import partition_metadata, run_metadata
-from tickstock_assets.loading.storing import store
+from tickstock_assets.defs.assets.raw import raw_daily_bars, raw_minute_bars
+from tickstock_assets.defs.batches import in_batches
+from tickstock_assets.defs.minute_plots import plots_of_last_partitions
+from tickstock_assets.defs.partition_log import Told
+from tickstock_assets.defs.partitions import BY_MONTH, BY_YEAR, DAILY, MINUTES
+from tickstock_assets.defs.resources import Database, MarketData
+from tickstock_assets.defs.retries import retried
+from tickstock_assets.defs.storing_metadata import storing
+from tickstock_assets.providers.base import Dataset
+
+GROUP = "bars"
+# What is read and merged at a time is bounded further inside (deliveries.py), and a file of the whole market is read once a
+# batch: so these are large.
+YEARS_A_BATCH = 1000
+MONTHS_A_BATCH = 120
 
 
 @dg.asset(
-    group_name="bars",
+    group_name=GROUP,
     kinds={"postgres"},
     partitions_def=DAILY,
     backfill_policy=dg.BackfillPolicy.single_run(),
     deps=[raw_daily_bars, reference.sessions],
     code_version="2",
 )
-def ohlcv_daily(
-    context: dg.AssetExecutionContext, market_data: MarketData, database: Database
-) -> dg.MaterializeResult[None]:
-    """Daily bars of regular trading, unadjusted, stamped by session."""
-    windows = windows_of(context.partition_keys)
-    stored = store(market_data.lineup, engine(), market_data.landing_folder, windows, run=database.run)
-    by_partition = partition_metadata(stored, context.partition_keys)
-    add_partition_metadata(context.get_step_execution_context(), context.asset_key, by_partition)
-    with database.begin() as connection:
-        return dg.MaterializeResult(metadata=run_metadata(connection, "ohlcv_daily", stored, len(by_partition)))
+@retried
+def ohlcv_daily(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> Told:
+    """Daily bars of regular trading as providers have them, unadjusted, stamped by session.
+
+    The table of this name also has the days that `daily_rollups` makes from minutes, where no provider has one.
+    """
+    work = storing(market_data, database, Dataset.DAILY_BARS, BY_YEAR)
+    yield from in_batches(context, database, work, size=YEARS_A_BATCH, table="ohlcv_daily")
+
+
+@dg.asset(
+    group_name=GROUP,
+    kinds={"postgres"},
+    partitions_def=MINUTES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[raw_minute_bars, reference.sessions],
+    code_version="1",
+)
+@retried
+def ohlcv_1min(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> Told:
+    """Minute bars as providers have them, unadjusted, extended hours included, stamped at their start in UTC.
+
+    With them the hours they lie in are noted as touched, so that what is rolled up from them is computed anew.
+    """
+    work = storing(market_data, database, Dataset.MINUTE_BARS, BY_MONTH, plots_of_last_partitions)
+    yield from in_batches(context, database, work, size=MONTHS_A_BATCH)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from tickstock_assets.defs.plots import rows_as_table
 from tickstock_assets.defs.resources import engine
+from tickstock_assets.defs.retries import retried
 from tickstock_assets.settings import settings
 from tickstock_assets.storage.database import status
 from tickstock_assets.storage.health import health
@@ -22,6 +23,7 @@ def tier_of_database() -> TierStatus:
 
 
 @dg.asset(group_name=GROUP, kinds={"postgres"}, code_version="1")
+@retried
 def database() -> dg.MaterializeResult[None]:
     """The PostgreSQL server that everything is stored on: version, tier, hypertables and policies. Nothing is written."""
     found = status(engine(), is_embedded=settings().database_url is None)

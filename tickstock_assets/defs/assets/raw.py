@@ -1,25 +1,45 @@
 """What providers sent, landed as Parquet before anything else happens to it."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter
 
 import dagster as dg
 
 from tickstock_assets.defs.assets import reference
+from tickstock_assets.defs.landing_log import LandingLog
 from tickstock_assets.defs.landing_metadata import landing_metadata
-from tickstock_assets.defs.partitions import DAILY, windows_of
+from tickstock_assets.defs.partition_log import PartitionLog, Told
+from tickstock_assets.defs.partitions import DAILY, MINUTES, TICKS, windows_of
 from tickstock_assets.defs.resources import Database, MarketData, engine, lineup
-from tickstock_assets.defs.unfinished import require_all_landed
+from tickstock_assets.defs.retries import retried
+from tickstock_assets.defs.run_cost import add_cost
+from tickstock_assets.defs.unfinished import end_of_landing, request_to_go_on
+from tickstock_assets.domain.timeframes import Timeframe
+from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.fetching import land_missing
+from tickstock_assets.loading.lineup import Lineup
+from tickstock_assets.loading.storing import TABLES
+from tickstock_assets.loading.verifying import not_landed
 from tickstock_assets.providers.base import Dataset
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import retention
+from tickstock_assets.storage.backfill_requests import Kind
 
+GROUP = "raw"
 # How many runs may fetch at once is a matter of the provider that is asked first; dagster.yaml has the limit.
 POOL = f"provider_{lineup().first.name}"
+# As what a run that a budget ends is requested, to go on later; trades become minutes.
+REQUESTED: Mapping[Dataset, tuple[Timeframe, Kind]] = {
+    Dataset.DAILY_BARS: ("1d", "history"),
+    Dataset.MINUTE_BARS: ("1m", "history"),
+    Dataset.TRADES: ("1m", "trades"),
+}
 
 
 @dg.asset(
-    group_name="raw",
+    group_name=GROUP,
     kinds={"parquet"},
     partitions_def=DAILY,
     backfill_policy=dg.BackfillPolicy.single_run(),
@@ -27,21 +47,72 @@ POOL = f"provider_{lineup().first.name}"
     pool=POOL,
     code_version="2",
 )
-def raw_daily_bars(
-    context: dg.AssetExecutionContext, market_data: MarketData, database: Database
-) -> dg.MaterializeResult[None]:
+@retried
+def raw_daily_bars(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> Told:
     """Daily bars as the providers sent them, unadjusted: one Parquet file and one ledger row a fetched window.
 
     Only windows that the ledger does not have, or that could still change, are fetched.
     """
-    windows = windows_of(context.partition_keys)
-    providers = market_data.lineup
-    first = max(min(window.start for window in windows), providers.span(Dataset.DAILY_BARS)[0])
-    too_old = retention.warning("ohlcv_daily", first, settings().lifecycles, datetime.now(UTC))
-    if too_old:
-        context.log.warning(too_old)
-    landing = land_missing(providers, engine(), market_data.landing_folder, windows, run=database.run)
-    metadata = landing_metadata(landing, providers, market_data.landing_folder)
-    context.log.info("Landed %s windows", len(landing.fetched))
-    require_all_landed(context, landing, metadata, database)
-    return dg.MaterializeResult(metadata=metadata | ({"retention_warning": too_old} if too_old else {}))
+    yield from _landed(context, market_data, database, Dataset.DAILY_BARS)
+
+
+@dg.asset(
+    group_name=GROUP,
+    kinds={"parquet"},
+    partitions_def=MINUTES,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[reference.symbols],
+    pool=POOL,
+    code_version="1",
+)
+@retried
+def raw_minute_bars(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> Told:
+    """Minute bars as the providers sent them, unadjusted, extended hours included: one Parquet file a month at most.
+
+    The sample provider has none that happened: it invents minutes that add up to its real daily bars.
+    """
+    yield from _landed(context, market_data, database, Dataset.MINUTE_BARS)
+
+
+@dg.asset(
+    group_name=GROUP,
+    kinds={"parquet"},
+    partitions_def=TICKS,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[reference.symbols],
+    pool=POOL,
+    code_version="1",
+)
+@retried
+def raw_trades(context: dg.AssetExecutionContext, market_data: MarketData, database: Database) -> Told:
+    """Trades as the providers sent them: one Parquet file a session."""
+    yield from _landed(context, market_data, database, Dataset.TRADES)
+
+
+def _landed(context: dg.AssetExecutionContext, market_data: MarketData, database: Database, dataset: Dataset) -> Told:
+    """Fetch what is missing of the run's partitions, and tell of each that came; dg.Failure when something did not."""
+    began = perf_counter()
+    log, providers, folder = PartitionLog(context), market_data.lineup, market_data.landing_folder
+    windows = windows_of(log.keys)
+    warning = _retention_warning(context, providers, dataset, windows)
+    listener = LandingLog(log, partial(not_landed, providers, engine(), dataset=dataset))
+    landing = land_missing(providers, engine(), folder, windows, dataset, observer=listener, run=database.run)
+    yield from listener.events
+    cost = {"api_calls": sum(landing.calls.values()), "rows_landed": landing.rows, "bytes_landed": landing.bytes}
+    seconds = round(perf_counter() - began, 3)
+    add_cost(context, **cost, seconds=seconds)
+    metadata = {**landing_metadata(landing, providers, folder), **warning, "seconds": seconds}
+    go_on = partial(request_to_go_on, context, database, log.keys, REQUESTED[dataset])
+    yield from end_of_landing(context, log, landing, metadata, go_on)
+    yield log.everything_told()
+
+
+def _retention_warning(
+    context: dg.AssetExecutionContext, providers: Lineup, dataset: Dataset, windows: Sequence[Window]
+) -> dict[str, str]:
+    first = max(min(window.start for window in windows), providers.span(dataset)[0])
+    too_old = retention.warning(TABLES[dataset], first, settings().lifecycles, datetime.now(UTC))
+    if too_old is None:
+        return {}
+    context.log.warning(too_old)
+    return {"retention_warning": too_old}

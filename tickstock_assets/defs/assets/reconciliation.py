@@ -9,6 +9,7 @@ import dagster as dg
 from tickstock_assets.defs.assets import reference
 from tickstock_assets.defs.assets.raw import raw_daily_bars
 from tickstock_assets.defs.resources import Database, MarketData, engine
+from tickstock_assets.defs.retries import retried
 from tickstock_assets.domain.reconciliation import Residual
 from tickstock_assets.loading.reconciling import Comparison, Reconciled, reconcile_landed
 
@@ -23,6 +24,7 @@ PAIRS_SHOWN = 50
     deps=[raw_daily_bars, reference.sessions, reference.splits, reference.dividends],
     code_version="1",
 )
+@retried
 def provider_reconciliation(market_data: MarketData, database: Database) -> dg.MaterializeResult[None]:
     """Daily bars that are landed from two providers, compared and explained; nobody is asked for anything.
 

@@ -1,0 +1,121 @@
+"""Crashed runs that Dagster missed are told of once more, and no others."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.events import JobFailureData, RunFailureReason
+from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from sqlalchemy import text
+
+from tests.defs.conftest import OpenProject
+from tests.defs.simulated import Project
+from tickstock_assets.definitions import defs
+from tickstock_assets.defs import lost_retries as module
+from tickstock_assets.defs.lost_retries import is_to_be_done_again, is_waited_for, lost_retries
+
+pytestmark = pytest.mark.tiers("embedded")
+
+LOCATION = InProcessCodeLocationOrigin(LoadableTargetOrigin(module_name="tickstock_assets.definitions"))
+ORIGIN = RemoteJobOrigin(RemoteRepositoryOrigin(LOCATION, "__repository__"), "daily_history")
+
+
+def crash(
+    project: Project,
+    reason: RunFailureReason | None = RunFailureReason.START_TIMEOUT,
+    *,
+    ago: timedelta = timedelta(minutes=2),
+    origin: RemoteJobOrigin | None = ORIGIN,
+    parent: dg.DagsterRun | None = None,
+    noted: str = "true",
+) -> dg.DagsterRun:
+    """Enter a run of the daemon's that has failed, some time ago."""
+    job = defs.resolve_job_def("daily_history")
+    root = parent and (parent.root_run_id or parent.run_id)
+    tags = {PARENT_RUN_ID_TAG: parent.run_id, ROOT_RUN_ID_TAG: str(root), RETRY_NUMBER_TAG: "1"} if parent else {}
+    run = project.instance.create_run_for_job(
+        job_def=job,
+        status=dg.DagsterRunStatus.STARTED,
+        remote_job_origin=origin,
+        job_code_origin=None,
+        parent_run_id=parent and parent.run_id,
+        root_run_id=root,
+        tags=tags,
+    )
+    project.instance.report_run_failed(run, job_failure_data=JobFailureData(error=None, failure_reason=reason))
+    project.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: noted})
+    with project.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        connection.execute(
+            text("UPDATE runs SET update_timestamp = :moment WHERE run_id = :run"),
+            {"moment": (datetime.now(UTC) - ago).replace(tzinfo=None), "run": run.run_id},
+        )
+    crashed = project.instance.get_run_by_id(run.run_id)
+    assert crashed is not None
+    return crashed
+
+
+def tick(project: Project) -> str:
+    with dg.build_sensor_context(instance=project.instance) as context:
+        said = lost_retries(context)
+    assert isinstance(said, dg.SkipReason)
+    return str(said.skip_message)
+
+
+def times_told(project: Project, run: dg.DagsterRun) -> int:
+    return len(project.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE))
+
+
+def test_a_crash_that_dagster_missed_is_told_once_more_and_again_only_after_a_while(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=1)
+    # As Dagster notes it when its code server does not answer.
+    run = crash(project, noted="false")
+    assert tick(project) == f"Told Dagster once more of {run.run_id[:8]}"
+    assert times_told(project, run) == 2
+    again = project.instance.get_run_by_id(run.run_id)
+    assert again is not None
+    assert again.tags[WILL_RETRY_TAG] == "true"
+    assert tick(project) == "No crashed run was missed"
+
+
+def test_a_crash_is_found_behind_many_others(open_project: OpenProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = open_project(companies=1, calls_per_day=1)
+    monkeypatch.setattr(module, "RUNS_AT_ONCE", 2)
+    missed = crash(project, noted="false")
+    for _ in range(4):
+        crash(project, RunFailureReason.STEP_FAILURE)
+    assert tick(project) == f"Told Dagster once more of {missed.run_id[:8]}"
+
+
+def test_nothing_else_is_told_again(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=1)
+    just_now = crash(project, ago=timedelta(seconds=5))
+    step_failed = crash(project, RunFailureReason.STEP_FAILURE)
+    of_the_demo = crash(project, origin=None)
+    done_again = crash(project)
+    child = crash(project, RunFailureReason.STEP_FAILURE, parent=done_again)
+    assert tick(project) == "No crashed run was missed"
+    assert {times_told(project, run) for run in (just_now, step_failed, of_the_demo, done_again, child)} == {1}
+
+
+def test_one_that_has_crashed_too_often_is_left_alone(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=1)
+    run = crash(project)
+    for _ in range(project.instance.run_retries_max_retries):
+        assert is_to_be_done_again(project.instance, run)
+        run = crash(project, parent=run)
+    assert not is_to_be_done_again(project.instance, run)
+    assert tick(project) == "No crashed run was missed"
+
+
+def test_one_that_is_a_day_old_is_given_up_by_the_sensor_and_by_who_waits_for_it(open_project: OpenProject) -> None:
+    project = open_project(companies=1, calls_per_day=1)
+    run = crash(project)
+    assert is_to_be_done_again(project.instance, run)
+    assert is_waited_for(project.instance, run)
+    with project.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        connection.execute(text("UPDATE runs SET create_timestamp = create_timestamp - interval '25 hours'"))
+    assert not is_to_be_done_again(project.instance, run)
+    assert not is_waited_for(project.instance, run)
+    assert tick(project) == "No crashed run was missed"

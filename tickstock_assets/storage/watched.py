@@ -1,0 +1,24 @@
+"""Which symbols are kept up to date: the active ones that somebody has asked for, and of which bars."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from sqlalchemy import Connection, text
+
+from tickstock_assets.domain.timeframes import Timeframe
+
+# Daily bars of all of them; minutes of those whose minutes somebody has loaded.
+WATCHED: Mapping[Timeframe, str] = MappingProxyType(
+    {
+        "1d": "SELECT symbol, exchange FROM symbols WHERE active IS NOT FALSE",
+        "1m": """
+            SELECT symbol, exchange FROM symbols i WHERE active IS NOT FALSE
+              AND EXISTS (SELECT FROM stored_windows w WHERE w.symbol = i.symbol AND w.dataset = 'minute_bars')
+        """,
+    }
+)
+
+
+def watched_symbols(connection: Connection, timeframe: Timeframe) -> dict[str, str]:
+    """Return the calendar code of the exchange of each symbol whose bars of 1d or 1m are kept up to date."""
+    return {row.symbol: row.exchange for row in connection.execute(text(WATCHED[timeframe]))}
