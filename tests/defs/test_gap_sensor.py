@@ -5,6 +5,7 @@ from datetime import date, timedelta
 import dagster as dg
 import pandas as pd
 import pytest
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from tests.defs.conftest import OpenProject
 from tests.defs.gap_holes import (
@@ -261,10 +262,15 @@ def test_a_look_that_failed_is_repeated_after_a_while_and_one_that_a_person_canc
     (wanted,) = tick(look_for_gaps, project).run_requests or []  # type: ignore[union-attr]
     run = project.instance.create_run_for_job(job_def=job, tags=wanted.tags, status=dg.DagsterRunStatus.STARTED)
     project.instance.report_run_failed(run)
+    # Dagster notes whether it will do the run again itself.
+    project.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     said = tick(look_for_gaps, project)
     assert isinstance(said, dg.SkipReason)
     assert said.skip_message == "The last look failed; the next one is due 15 minutes after it"
     monkeypatch.setattr(gap_sensor, "LOOK_AGAIN_AFTER", timedelta(0))
+    project.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"})
+    assert isinstance(tick(look_for_gaps, project), dg.SkipReason)
+    project.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     (again,) = tick(look_for_gaps, project).run_requests or []  # type: ignore[union-attr]
     assert (again.run_key, again.tags) == (f"{str(wanted.run_key).removesuffix('/1')}/2", wanted.tags)
     project.instance.create_run_for_job(job_def=job, tags=again.tags, status=dg.DagsterRunStatus.CANCELED)

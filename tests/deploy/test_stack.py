@@ -76,8 +76,8 @@ class WebUI:
 
     address: str
 
-    def get(self, path: str, password: str | None = PASSWORD) -> bytes:
-        return self._answer(urllib.request.Request(self.address + path), password)
+    def get(self, path: str, password: str | None = PASSWORD, body: bytes | None = None) -> bytes:
+        return self._answer(urllib.request.Request(self.address + path, body), password)
 
     def ask(self, query: str, **variables: Any) -> Any:
         """Return what GraphQL answers."""
@@ -209,9 +209,9 @@ def values(url: URL, table: str) -> list[tuple[Any, ...]]:
 
 def test_nobody_comes_in_without_the_password(web_ui: WebUI) -> None:
     for wrong in (None, "", "wrong horse"):
-        for path in ("/", "/graphql", "/server_info"):
+        for path, body in (("/", None), ("/graphql", b"{}"), ("/server_info", None)):
             with pytest.raises(urllib.error.HTTPError) as refused:
-                web_ui.get(path, wrong)
+                web_ui.get(path, wrong, body)
             with refused.value as answer:
                 assert (answer.code, answer.headers["WWW-Authenticate"]) == (401, 'Basic realm="TickStock Assets"')
     assert json.loads(web_ui.get("/server_info"))["dagster_version"]

@@ -145,6 +145,13 @@ class Project:
         finally:
             away.rename(control)
 
+    def wait(self, condition: Callable[[], object]) -> None:
+        """Wait, and start anew what gave up because PostgreSQL was away, as an init system would."""
+        wait(lambda: self._start_what_ended() or condition(), PATIENCE_SECONDS)
+
+    def _start_what_ended(self) -> None:
+        self.start(*(name for name, process in self.processes.items() if process.poll() is not None))
+
     def processes_of_runs(self) -> set[int]:
         return {pid for pid in processes_of(self.home) if b"spawn_main" in _read(pid, "cmdline")}
 
@@ -173,7 +180,7 @@ def processes_of(home: Path) -> set[int]:
 
 
 def wait_for_calls(project: Project, n_calls: int) -> None:
-    wait(lambda: len(project.simulator.record.calls) >= n_calls, PATIENCE_SECONDS)
+    project.wait(lambda: len(project.simulator.record.calls) >= n_calls)
 
 
 def _pids() -> Iterator[int]:
@@ -224,7 +231,7 @@ def test_a_backfill_in_which_everything_is_killed_ends_as_if_undisturbed(
 
     def disturb(project: Project, is_open: Callable[[], bool]) -> None:
         for number, victim in enumerate(victims, 1):
-            wait(project.processes_of_runs, PATIENCE_SECONDS)
+            project.wait(project.processes_of_runs)
             # The last one, when all has come, meets what is made of it.
             n_more = draw.randint(0, N_SYMBOLS // len(victims)) if number < len(victims) else N_SYMBOLS
             wait_for_calls(project, min(len(project.simulator.record.calls) + n_more, N_SYMBOLS))
@@ -278,11 +285,11 @@ def backfill(
         project.start("daemon", "web server")
         try:
             disturb(project, lambda: status_of(home, request)[0] in {"requested", "running"})
-            wait(lambda: status_of(home, request)[0] not in {"requested", "running"}, PATIENCE_SECONDS)
+            project.wait(lambda: status_of(home, request)[0] not in {"requested", "running"})
             assert status_of(home, request) == ("succeeded", None)
             # Connections from before a kill are dead.
             with launching.open_instance(home) as afterwards:
-                wait(lambda: all(run.is_finished for run in afterwards.get_runs()), PATIENCE_SECONDS)
+                project.wait(lambda: all(run.is_finished for run in afterwards.get_runs()))
                 assert_all_materialized(project, afterwards)
         finally:
             project.stop()
@@ -336,7 +343,7 @@ def assert_all_materialized(project: Project, instance: dg.DagsterInstance) -> N
     request = urllib.request.Request(
         f"http://127.0.0.1:{project.port}/graphql", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    wait(lambda: _answers(project.port), 60)
+    project.wait(lambda: _answers(project.port))
     with urllib.request.urlopen(request, timeout=60) as answer:
         nodes: list[dict[str, Any]] = json.load(answer)["data"]["assetNodes"]
     expected = {"numMaterialized": len(partitions), "numMaterializing": 0, "numFailed": 0}

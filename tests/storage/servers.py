@@ -94,9 +94,10 @@ def keeper_pid(home: Path) -> int:
 
 
 def postmaster_pid(home: Path) -> int:
-    pid = cluster_of(home).postmaster_pid()
-    assert pid
-    return pid
+    """Return the id of the postmaster; waits for one that is being started."""
+    found: list[int] = []
+    wait_until(lambda: found.append(cluster_of(home).postmaster_pid() or 0) or found[-1])
+    return found[-1]
 
 
 def kill_keeper(home: Path) -> None:
