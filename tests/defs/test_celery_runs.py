@@ -4,14 +4,17 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.launcher.base import WorkerStatus
 from dagster._serdes import ConfigurableClassData
 
 from tests.defs.simulated import forget_settings
+from tickstock_assets.defs import celery_runs
 from tickstock_assets.defs.celery_runs import CeleryRuns
 from tickstock_assets.defs.run_launcher import Looks, WatchedRunLauncher
 from tickstock_assets.defs.run_queue import RunQueue
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.project_files import project_file
 from tickstock_assets.settings import settings
 
 NOTHING = ConfigurableClassData("tickstock_assets.defs.run_launcher", "WatchedRunLauncher", "{}")
@@ -62,3 +65,13 @@ def test_a_run_is_lost_when_two_looks_in_a_row_did_not_find_it() -> None:
     assert looks.health(one, is_found=False).status == WorkerStatus.NOT_FOUND
     # Started again, it is a run like any other.
     assert looks.health(one, is_found=False).status == WorkerStatus.RUNNING
+
+
+def test_workers_are_waited_for_longer_than_they_take_to_find_the_broker_again() -> None:
+    looks, run = Looks(celery_runs.LOOKS), dg.DagsterRun("a", run_id="1")
+    found = [looks.health(run, is_found=False).status for _ in range(5)]
+    assert found == [WorkerStatus.RUNNING] * 4 + [WorkerStatus.NOT_FOUND]
+    # Looks are at least so far apart, and kombu's retries at most 30 s.
+    production = yaml.safe_load(project_file("deploy/dagster.production.yaml").read_text())
+    apart = production["run_monitoring"]["poll_interval_seconds"] + celery_runs.ANSWER_SECONDS
+    assert (celery_runs.LOOKS - 1) * apart > 30

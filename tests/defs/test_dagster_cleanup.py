@@ -85,6 +85,26 @@ def test_a_run_that_is_not_over_keeps_everything_however_old(open_project: OpenP
     assert forget(project) == Forgotten(0, 0, 0)
 
 
+def test_one_that_is_killed_before_the_files_are_gone_takes_them_the_next_time(
+    open_project: OpenProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = open_project(companies=1, calls_per_day=25)
+    result = defs.resolve_job_def("dagster_cleanup").execute_in_process(instance=project.instance)
+    months_pass(project, 4)
+    logs, deleted = project.instance.compute_log_manager, []
+
+    def delete(prefix: list[str]) -> None:
+        deleted.extend(prefix)
+        if len(deleted) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "delete_logs", delete)
+    with pytest.raises(KeyboardInterrupt):
+        forget(project)
+    assert forget(project).runs == 1
+    assert deleted == [result.run_id] * 2
+
+
 def test_a_run_that_made_nothing_goes_with_its_files(open_project: OpenProject) -> None:
     project = open_project(companies=1, calls_per_day=25)
     result = defs.resolve_job_def("dagster_cleanup").execute_in_process(instance=project.instance)

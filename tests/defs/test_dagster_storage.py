@@ -5,11 +5,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 
 from tests.defs.simulated import forget_settings
 from tests.storage.servers import postmaster_pid
@@ -36,6 +37,18 @@ def test_a_server_that_was_killed_is_waited_for(instance: dg.DagsterInstance, ho
     for _ in range(3):
         os.kill(postmaster_pid(home), signal.SIGKILL)
         assert instance.get_runs() == []
+
+
+def test_dagster_s_times_are_utc_whatever_the_server_is_set_to(instance: dg.DagsterInstance) -> None:
+    with instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        connection.execute(text("ALTER DATABASE dagster SET timezone = 'America/New_York'"))
+    run = instance.create_run_for_job(job_def=nothing, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run)
+    now = datetime.now(UTC)
+    lately = dg.RunsFilter(updated_after=now - timedelta(minutes=5), updated_before=now + timedelta(minutes=5))
+    assert [one.run_id for one in instance.get_runs(lately)] == [run.run_id]
+    with instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
+        connection.execute(text("ALTER DATABASE dagster RESET timezone"))
 
 
 def test_an_event_is_written_although_the_server_is_away_when_it_comes(

@@ -5,7 +5,6 @@ from datetime import date, timedelta
 import dagster as dg
 import pandas as pd
 import pytest
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from tests.defs.conftest import OpenProject
 from tests.defs.gap_holes import (
@@ -32,7 +31,7 @@ from tickstock_assets.loading.load import Loader, Order
 from tickstock_assets.providers.base import Dataset
 from tickstock_assets.settings import settings
 from tickstock_assets.simulator import Market
-from tickstock_assets.storage import backfill_requests, gap_attempts
+from tickstock_assets.storage import audit, backfill_requests, gap_attempts
 from tickstock_assets.storage.removal import remove_minutes
 from tickstock_assets.storage.retry import in_transaction
 
@@ -262,21 +261,37 @@ def test_a_look_that_failed_is_repeated_after_a_while_and_one_that_a_person_canc
     (wanted,) = tick(look_for_gaps, project).run_requests or []  # type: ignore[union-attr]
     run = project.instance.create_run_for_job(job_def=job, tags=wanted.tags, status=dg.DagsterRunStatus.STARTED)
     project.instance.report_run_failed(run)
-    # Dagster notes whether it will do the run again itself.
-    project.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     said = tick(look_for_gaps, project)
     assert isinstance(said, dg.SkipReason)
     assert said.skip_message == "The last look failed; the next one is due 15 minutes after it"
     monkeypatch.setattr(gap_sensor, "LOOK_AGAIN_AFTER", timedelta(0))
-    project.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"})
-    assert isinstance(tick(look_for_gaps, project), dg.SkipReason)
-    project.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     (again,) = tick(look_for_gaps, project).run_requests or []  # type: ignore[union-attr]
     assert (again.run_key, again.tags) == (f"{str(wanted.run_key).removesuffix('/1')}/2", wanted.tags)
     project.instance.create_run_for_job(job_def=job, tags=again.tags, status=dg.DagsterRunStatus.CANCELED)
     said = tick(look_for_gaps, project)
     assert isinstance(said, dg.SkipReason)
     assert said.skip_message == "The last look was cancelled; the next one follows on the next change"
+
+
+@pytest.mark.parametrize("how", ["failed", "was cancelled"])
+def test_bars_that_are_stored_all_day_do_not_hurry_the_look_after_one_that_ended_without_success(
+    project: Project, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(gap_sensor, "QUIET", timedelta(0))
+    (wanted,) = tick(look_for_gaps, project).run_requests or []  # type: ignore[union-attr]
+    run = project.instance.create_run_for_job(
+        job_def=defs.resolve_job_def("gaps"), tags=wanted.tags, status=dg.DagsterRunStatus.STARTED
+    )
+    ends = project.instance.report_run_failed if how == "failed" else project.instance.report_run_canceled
+    ends(run)
+    with project.engine.begin() as connection:
+        audit.record(connection, "load", ("ohlcv_daily", "ohlcv_daily"), "load", {})
+    said = tick(look_for_gaps, project)
+    assert isinstance(said, dg.SkipReason)
+    assert said.skip_message == f"The last look {how}; the next one is due 15 minutes after it"
+    monkeypatch.setattr(gap_sensor, "LOOK_AGAIN_AFTER", timedelta(0))
+    (later,) = tick(look_for_gaps, project).run_requests or []  # type: ignore[union-attr]
+    assert later.tags != wanted.tags
 
 
 def test_gaps_that_nobody_asked_about_are_not_healed_by_a_run_that_a_person_starts(project: Project) -> None:

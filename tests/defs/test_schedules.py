@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import MAX_RETRIES_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, MAX_RETRIES_TAG
 from sqlalchemy import text
 
 from tests.defs.conftest import OpenProject
@@ -62,7 +62,10 @@ def make_run(
 ) -> dg.DagsterRun:
     """Enter a run as the daemon does; nothing is done for it."""
     return project.instance.create_run_for_job(
-        job_def=defs.resolve_job_def(job), tags={**wanted.tags, **tags}, status=status
+        job_def=defs.resolve_job_def(job),
+        tags={**wanted.tags, **tags},
+        status=status,
+        asset_selection=frozenset(wanted.asset_selection) if wanted.asset_selection else None,
     )
 
 
@@ -155,7 +158,33 @@ def test_symbols_that_are_not_active_are_left_out_and_what_is_for_all_is_made_on
     assert chosen == [history | {"symbols", "sessions", "splits", "dividends"}, history | {"data_gaps"}]
     # Killed after the first of the two was made, it asks for the other.
     make_run(project, first, dg.DagsterRunStatus.STARTED)
-    assert [one.run_key for one in tick("2012-07-03 21:45")] == [last.run_key]
+    (other,) = tick("2012-07-03 21:45")
+    assert (other.run_key, other.tags, other.asset_selection) == (last.run_key, last.tags, last.asset_selection)
+
+
+def test_who_is_delisted_or_comes_back_after_a_session_was_begun_starts_nothing_twice(
+    project: Project, tick: Tick
+) -> None:
+    def trades(symbol: str, *, active: bool) -> None:
+        with project.engine.begin() as connection:
+            values = {"active": active, "symbol": symbol}
+            connection.execute(text("UPDATE symbols SET active = :active WHERE symbol = :symbol"), values)
+
+    trades("S0003", active=False)
+    (wanted,) = tick(HALF_DAY_IS_THERE)
+    make_run(project, wanted, dg.DagsterRunStatus.STARTED)
+    # Of the two that the run has, the first is gone and the last remains.
+    trades("S0001", active=False)
+    assert isinstance(tick("2012-07-03 22:00"), str)
+    # One that it has not comes back: its bars, but nothing for all once more.
+    trades("S0003", active=True)
+    (added,) = tick("2012-07-03 22:15")
+    assert (added.tags[RANGE_START_TAG], added.tags[RANGE_END_TAG]) == ("S0003|2012", "S0003|2012")
+    assert {key.to_user_string() for key in added.asset_selection or ()} == {
+        "raw_daily_bars", "ohlcv_daily", "bar_features", "patterns"
+    }  # fmt: skip
+    make_run(project, added, dg.DagsterRunStatus.SUCCESS)
+    assert isinstance(tick("2012-07-03 22:30"), str)
 
 
 def test_exchanges_that_close_together_are_one_run(project: Project, tick: Tick) -> None:
@@ -181,7 +210,9 @@ def test_a_failed_run_is_done_again_after_an_hour_twice(project: Project, tick: 
 
 def test_a_crashed_run_that_dagster_does_again_is_left_to_it(project: Project, tick: Tick) -> None:
     (wanted,) = tick(HALF_DAY_IS_THERE)
-    make_run(project, wanted, dg.DagsterRunStatus.FAILURE, **{WILL_RETRY_TAG: "true"})
+    crashed = make_run(project, wanted, dg.DagsterRunStatus.FAILURE)
+    again = make_run(project, wanted, dg.DagsterRunStatus.STARTED)
+    project.instance.add_run_tags(crashed.run_id, {AUTO_RETRY_RUN_ID_TAG: again.run_id})
     assert isinstance(tick("2012-07-04 12:00"), str)
 
 
@@ -199,15 +230,16 @@ def test_minutes_are_updated_of_symbols_that_have_some(project: Project, tick: T
 
 
 def test_what_was_missed_is_remembered_by_symbol_whatever_was_loaded_besides(project: Project, tick: Tick) -> None:
-    (wanted,) = tick(HALF_DAY_IS_THERE)
-    make_run(project, wanted, dg.DagsterRunStatus.SUCCESS, **{RANGE_END_TAG: "S0002|2012"})
     # Of the third nothing came since the first session of the year; and somebody has loaded something by hand.
     (early,) = tick("2012-01-04 12:00")
     make_run(project, early, dg.DagsterRunStatus.SUCCESS)
+    (wanted,) = tick(HALF_DAY_IS_THERE)
+    make_run(project, wanted, dg.DagsterRunStatus.SUCCESS, **{RANGE_END_TAG: "S0002|2012"})
     project.instance.create_run_for_job(
         job_def=defs.resolve_job_def("nightly_update"), status=dg.DagsterRunStatus.SUCCESS
     )
-    updated = session_schedules._updated_before(project.instance, DAILY, known_symbols(project.instance))
+    known = known_symbols(project.instance)
+    updated = session_schedules._updated_before(project.instance, DAILY, known, set(known))
     assert updated == {"S0001": date(2012, 7, 3), "S0002": date(2012, 7, 3), "S0003": date(2012, 1, 3)}
 
 

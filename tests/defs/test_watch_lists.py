@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -113,6 +114,7 @@ class Folder:
 
     def __init__(self, project: Project, path: Path) -> None:
         self.project, self.path, self.cursor = project, path, None
+        self.said = ""
 
     def write(self, name: str, text: str) -> Path:
         file = self.path / name
@@ -127,6 +129,7 @@ class Folder:
             result = watch_lists(context)
         assert isinstance(result, dg.SensorResult)
         self.cursor = result.cursor
+        self.said = str(result.skip_reason.skip_message) if result.skip_reason else ""
         return list(result.run_requests or [])
 
     def run(self, wanted: dg.RunRequest) -> None:
@@ -282,6 +285,23 @@ def test_a_file_that_is_too_large_fails_by_itself_and_the_others_are_taken(watch
     assert [symbols for symbols, *_ in folder.project.rows(REQUESTS)] == [["S0002"]]
     assert "split it" in (folder.path / "dump.csv.errors.txt").read_text()
     assert folder.tick() == folder.tick() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="has a file that cannot be read, whoever reads it")
+def test_a_file_that_cannot_be_read_is_told_and_holds_up_no_other(watched: Callable[..., Folder]) -> None:
+    folder = watched(**POLYGON)
+    unreadable = folder.path / "a.csv"
+    unreadable.symlink_to("/proc/self/mem")
+    folder.write("mine.csv", "S0002\n")
+    assert folder.tick() == []
+    (mine,) = folder.tick()
+    folder.run(mine)
+    assert folder.tick() == []
+    assert f"{unreadable}: expected a list that can be read, found: Input/output error" in folder.said
+    unreadable.unlink()
+    folder.write("a.csv", "S0003\n")
+    assert folder.tick() == []
+    assert len(folder.tick()) == 1
 
 
 def test_symbols_that_a_budget_does_not_let_ask_for_are_asked_for_when_it_does(

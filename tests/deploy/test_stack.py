@@ -238,6 +238,8 @@ def test_what_another_site_has_a_browser_send_is_refused(web_ui: WebUI) -> None:
     # By a picture's address, or a form's.
     assert answer(asked, Accept="image/*") == 403
     assert answer(asked, "POST", Origin=web_ui.address) == 200
+    # A backfill of many partitions names each of them.
+    assert web_ui.ask("{ __typename }", partitions=["S0001|2012"] * 500_000)
     # A link to a page, and what is no browser.
     assert answer("/runs", Accept="text/html") == 200
     assert answer(asked, "POST") == 200

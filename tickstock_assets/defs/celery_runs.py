@@ -23,6 +23,8 @@ QUEUE = "dagster"
 LONGEST_RUN_SECONDS = 7 * 86_400
 # Workers have this long to answer whether they have a run; all are asked, as one may have taken over from another.
 ANSWER_SECONDS = 3.0
+# So many looks in a row must not find a run: workers that lost Redis are heard of again after half a minute.
+LOOKS = 5
 # What Celery's record says of a task whose worker was told to stop and finishes it first; it answers nobody any more.
 FINISHING = "FINISHING"
 # docker-compose.yml kills it after that.
@@ -57,7 +59,7 @@ class CeleryRuns(CeleryRunLauncher):
             config_source=CONFIGURATION,
             inst_data=inst_data,
         )
-        self._looks = Looks()
+        self._looks = Looks(LOOKS)
 
     def terminate(self, run_id: str) -> bool:
         """Ask the worker to end a run in good order, as Ctrl-C would; return whether there was something to end."""

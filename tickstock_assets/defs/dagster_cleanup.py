@@ -70,10 +70,12 @@ def forget_old_runs(instance: dg.DagsterInstance, before: datetime) -> Forgotten
     """
     values = {"before": before.astimezone(UTC)}
     storage = cast(SqlEventLogStorage, instance.event_log_storage)
-    with storage.index_connection() as connection:
+    # The files of a run go while its events are not gone for good: after a kill they name it once more.
+    with storage.index_transaction() as connection:
         events = connection.execute(DROP_EVENTS, {**values, "most": EVENTS_AT_ONCE}).all()
         for row in events:
             instance.compute_log_manager.delete_logs(prefix=[row.run_id])
+    with storage.index_connection() as connection:
         n_checks = connection.execute(DROP_CHECKS, values).rowcount
         n_runs = connection.execute(DROP_RUNS, {**values, "most": RUNS_AT_ONCE}).rowcount
     return Forgotten(sum(row.n_events for row in events), n_checks, n_runs)

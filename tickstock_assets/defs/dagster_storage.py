@@ -91,7 +91,9 @@ class TickstockStorage(DagsterPostgresStorage):
         url = database_url(settings().home_path, address, settings().dagster_database)
         if server:
             ensure_server_database(url)
-        url = url.update_query_dict({"application_name": "dagster"})
+        # Dagster's columns have no time zone and mean UTC; a server may be set to another.
+        options = " ".join([*url.normalized_query.get("options", ()), "-c timezone=UTC"])
+        url = url.update_query_dict({"application_name": "dagster", "options": options})
         # Dagster speaks psycopg2; a plain `postgresql://` would mean psycopg 3 to SQLAlchemy 2.1.
         address = url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
         return cls(postgres_url=address, inst_data=inst_data)

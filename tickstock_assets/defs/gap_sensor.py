@@ -21,7 +21,7 @@ from tickstock_assets.defs.resources import engine, lineup
 from tickstock_assets.defs.run_records import ended_at
 from tickstock_assets.loading.gap_finding import Reach
 from tickstock_assets.settings import settings
-from tickstock_assets.storage import audit, backfill_requests, data_gaps, gap_attempts
+from tickstock_assets.storage import audit, backfill_requests, gap_attempts
 from tickstock_assets.storage.retry import in_transaction
 
 # What a tick deals with; the others are dealt with by the next ones.
@@ -80,9 +80,7 @@ def _enter(connection: Connection, due: pd.DataFrame) -> list[int]:
 
 
 def _what_is_waited_for(connection: Connection) -> str:
-    by_class = [one for one in data_gaps.counted(connection) if one["class"] in gap_attempts.HEALABLE]
-    n_open = sum(one["gaps"] for one in by_class)
-    n_given_up = gap_attempts.given_up(connection)
+    n_open, n_given_up = gap_attempts.still_open(connection), gap_attempts.given_up(connection)
     if not n_open:
         return "No gap is open that a provider may fill"
     return (
@@ -114,22 +112,27 @@ def look_for_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     if context.instance.get_runs(unfinished, limit=1):
         return dg.SkipReason("A look is under way")
     moment = changed.isoformat()
-    earlier = context.instance.get_runs(dg.RunsFilter(job_name=GAPS.name, tags={LOOK_TAG: moment}))
-    if earlier and (said := _why_not_again(context.instance, earlier[0], now)):
+    # After whichever change: while bars are stored all day, each tick finds a later one.
+    newest = context.instance.get_runs(dg.RunsFilter(job_name=GAPS.name), limit=1)
+    if newest and (said := _why_not_yet(context.instance, newest[0], moment, now)):
         return dg.SkipReason(said)
+    earlier = context.instance.get_runs(dg.RunsFilter(job_name=GAPS.name, tags={LOOK_TAG: moment}))
     return dg.SensorResult(
         run_requests=[dg.RunRequest(run_key=f"{moment}/{len(earlier) + 1}", tags={LOOK_TAG: moment})]
     )
 
 
-def _why_not_again(instance: dg.DagsterInstance, look: dg.DagsterRun, now: datetime) -> str | None:
-    """Return why a look that ended without success is not repeated now; None where it is to be."""
-    if look.status != dg.DagsterRunStatus.FAILURE:
+def _why_not_yet(instance: dg.DagsterInstance, look: dg.DagsterRun, moment: str, now: datetime) -> str | None:
+    """Return why nobody looks now after a look that ended without success; None where somebody is to."""
+    if look.is_success:
+        return None
+    if look.status == dg.DagsterRunStatus.CANCELED and look.tags.get(LOOK_TAG) == moment:
         return "The last look was cancelled; the next one follows on the next change"
-    ended = None if is_waited_for(instance, look) else ended_at(instance, look)
-    if ended is None or now - ended < LOOK_AGAIN_AFTER:
-        return f"The last look failed; the next one is due {LOOK_AGAIN_AFTER.total_seconds() / 60:.0f} minutes after it"
-    return None
+    ended = ended_at(instance, look)
+    if not is_waited_for(instance, look) and (ended is None or now - ended >= LOOK_AGAIN_AFTER):
+        return None
+    how = "was cancelled" if look.status == dg.DagsterRunStatus.CANCELED else "failed"
+    return f"The last look {how}; the next one is due {LOOK_AGAIN_AFTER.total_seconds() / 60:.0f} minutes after it"
 
 
 NOT_FINISHED = [

@@ -21,19 +21,20 @@ LOOKS = 2
 
 
 class Looks:
-    """What looks at runs have found; a run is lost when two in a row did not find it."""
+    """What looks at runs have found; a run is lost when so many in a row did not find it."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = LOOKS) -> None:
+        self._number = number
         self._missed: dict[str, int] = {}
 
     def health(self, run: dg.DagsterRun, *, is_found: bool) -> CheckRunHealthResult:
         """Count one more look at a run, and return how it is."""
         missed = 0 if is_found else self._missed.get(run.run_id, 0) + 1
-        if 0 < missed < LOOKS:
+        if 0 < missed < self._number:
             self._missed[run.run_id] = missed
         else:
             self._missed.pop(run.run_id, None)
-        if missed < LOOKS:
+        if missed < self._number:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
             WorkerStatus.NOT_FOUND, "The process of this run is lost; what it finished is kept."

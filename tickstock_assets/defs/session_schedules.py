@@ -7,7 +7,7 @@ missed while nothing ran is caught up with, and nothing is started twice.
 Elsewhere: which sessions are due (domain/closes.py), which symbols (storage/watched.py).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -30,7 +30,7 @@ from tickstock_assets.defs.partitions import (
 )
 from tickstock_assets.defs.request_runs import ATTEMPT_TAG, HISTORIES
 from tickstock_assets.defs.resources import engine, lineup
-from tickstock_assets.defs.run_records import ended_at
+from tickstock_assets.defs.run_records import ended_at, newest_first
 from tickstock_assets.domain.closes import Close, in_utc, newest_closes
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.loading.calendar import know_sessions
@@ -47,7 +47,7 @@ UPDATE_TAG = "tickstock/update"
 AROUND = timedelta(days=21)
 STILL_CORRECTED = timedelta(days=10)
 # A session has a run for each stretch of neighbours.
-UPDATES_LOOKED_AT = 200
+UPDATES_LOOKED_AT = 2_000
 # A failed run is done again, by itself twice.
 ATTEMPTS, AGAIN_AFTER = 3, timedelta(hours=1)
 
@@ -69,13 +69,13 @@ class Update:
     first: Sequence[str] = ()
     last: Sequence[str] = ()
 
-    def assets(self, place: int, n_runs: int) -> list[dg.AssetKey] | None:
+    def assets(self, *, with_first: bool, with_last: bool) -> list[dg.AssetKey] | None:
         """Return what one of a session's runs makes; None for all of the job's."""
-        if n_runs == 1 or not (self.first or self.last):
+        if not (self.first or self.last) or (with_first and with_last):
             return None
         chosen = [*HISTORIES[self.timeframe].assets]
-        chosen += self.first if place == 0 else ()
-        chosen += self.last if place == n_runs - 1 else ()
+        chosen += self.first if with_first else ()
+        chosen += self.last if with_last else ()
         return [dg.AssetKey(name) for name in chosen]
 
 
@@ -117,41 +117,80 @@ def _closes(exchanges: set[str], now: datetime, horizon: date) -> tuple[list[Clo
 def _not_loaded(
     instance: dg.DagsterInstance, update: Update, close: Close, symbols: Sequence[str], now: datetime
 ) -> Iterator[dg.RunRequest]:
-    """Yield the runs that a session still takes: rectangles of neighbours, each over what could have changed."""
+    """Yield the runs that a session still takes: those to be done again, and rectangles of symbols that are in none yet.
+
+    What a run has begun stays with it, whichever symbols are watched or not by now.
+    """
     known = known_symbols(instance)
     tags = {
         CLOSE_TAG: in_utc(close.at),
         SESSION_TAG: f"{' '.join(close.exchanges)} {close.session}",
         UPDATE_TAG: update.timeframe,
     }
-    found = _runs_by_first_symbol(instance, update, tags[CLOSE_TAG])
-    updated = _updated_before(instance, update, known)
-    groups = side_by_side(symbols, known)
+    # Newest first.
+    begun = instance.get_runs(dg.RunsFilter(job_name=update.job.name, tags={CLOSE_TAG: tags[CLOSE_TAG]}))
+    yield from _done_again(instance, update, begun, known, now)
+
+    loaded = {symbol for run in begun for symbol in _symbols_of(run, known)}
+    groups = side_by_side(set(symbols) - loaded, known)
+    if not groups:
+        return
+    updated = _updated_before(instance, update, known, {symbol for group in groups for symbol in group})
     for place, group in enumerate(groups):
-        earlier = found.get(group[0], [])
-        if earlier and not _is_due_again(instance, earlier, now):
-            continue
-        attempt = str(len([run for run in earlier if run.parent_run_id is None]) + 1)
-        first_day = min(updated.get(group[0], close.session), close.session) - STILL_CORRECTED
+        missed = min((updated[symbol] for symbol in group if symbol in updated), default=close.session)
         yield dg.RunRequest(
-            run_key=f"{update.job.name}/{tags[CLOSE_TAG]}/{attempt}/{group[0]}",
-            asset_selection=update.assets(place, len(groups)),
+            run_key=_key(update, tags, "1", group[0]),
+            asset_selection=update.assets(
+                with_first=place == 0 and not _is_made(update.first, begun),
+                with_last=place == len(groups) - 1 and not _is_made(update.last, begun),
+            ),
             tags={
-                **rectangle_tags(group, known, first_day, close.session, update.grid),
+                **rectangle_tags(
+                    group, known, min(missed, close.session) - STILL_CORRECTED, close.session, update.grid
+                ),
                 **tags,
-                ATTEMPT_TAG: attempt,
+                ATTEMPT_TAG: "1",
             },
         )
 
 
-def _runs_by_first_symbol(
-    instance: dg.DagsterInstance, update: Update, closed_at: str
-) -> Mapping[str, list[dg.DagsterRun]]:
-    """Return the runs of a session, newest first, by where their rectangle begins: symbols that are new stand at its end."""
-    found: dict[str, list[dg.DagsterRun]] = {}
-    for run in instance.get_runs(dg.RunsFilter(job_name=update.job.name, tags={CLOSE_TAG: closed_at})):
-        found.setdefault(window_of(run.tags[RANGE_START_TAG]).symbol, []).append(run)
-    return found
+def _done_again(
+    instance: dg.DagsterInstance, update: Update, begun: Sequence[dg.DagsterRun], known: Sequence[str], now: datetime
+) -> Iterator[dg.RunRequest]:
+    """Yield once more, as they were, the runs of a session that have failed and are due again."""
+    same: dict[tuple[str, str], list[dg.DagsterRun]] = {}
+    for run in begun:
+        if _symbols_of(run, known):
+            same.setdefault((run.tags[RANGE_START_TAG], run.tags[RANGE_END_TAG]), []).append(run)
+    for runs in same.values():
+        if not _is_due_again(instance, runs, now):
+            continue
+        newest = runs[0]
+        attempt = str(_attempts(runs) + 1)
+        names = (RANGE_START_TAG, RANGE_END_TAG, CLOSE_TAG, SESSION_TAG, UPDATE_TAG)
+        yield dg.RunRequest(
+            run_key=_key(update, newest.tags, attempt, window_of(newest.tags[RANGE_START_TAG]).symbol),
+            asset_selection=None if newest.asset_selection is None else sorted(newest.asset_selection),
+            tags={**{name: newest.tags[name] for name in names}, ATTEMPT_TAG: attempt},
+        )
+
+
+def _key(update: Update, tags: Mapping[str, str], attempt: str, first_symbol: str) -> str:
+    return f"{update.job.name}/{tags[CLOSE_TAG]}/{attempt}/{first_symbol}"
+
+
+def _symbols_of(run: dg.DagsterRun, known: Sequence[str]) -> Sequence[str]:
+    """Return the symbols of a run's rectangle; none where one of its corners is no partition any more."""
+    first, last = (window_of(run.tags[tag]).symbol for tag in (RANGE_START_TAG, RANGE_END_TAG))
+    places = {symbol: place for place, symbol in enumerate(known)}
+    return known[places[first] : places[last] + 1] if first in places and last in places else ()
+
+
+def _is_made(names: Sequence[str], begun: Sequence[dg.DagsterRun]) -> bool:
+    """Whether a session's runs make some assets."""
+    return all(
+        any(run.asset_selection is None or dg.AssetKey(name) in run.asset_selection for run in begun) for name in names
+    )
 
 
 def _is_due_again(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], now: datetime) -> bool:
@@ -160,21 +199,27 @@ def _is_due_again(instance: dg.DagsterInstance, runs: Sequence[dg.DagsterRun], n
     if newest.status != dg.DagsterRunStatus.FAILURE or is_waited_for(instance, newest):
         return False
     ended = ended_at(instance, newest) or now
-    return len([run for run in runs if run.parent_run_id is None]) < ATTEMPTS and ended + AGAIN_AFTER <= now
+    return _attempts(runs) < ATTEMPTS and ended + AGAIN_AFTER <= now
 
 
-def _updated_before(instance: dg.DagsterInstance, update: Update, known: Sequence[str]) -> Mapping[str, date]:
-    """Return the last session after which each symbol was updated; what was missed since then is missing."""
+def _attempts(runs: Sequence[dg.DagsterRun]) -> int:
+    return len([run for run in runs if run.parent_run_id is None])
+
+
+def _updated_before(
+    instance: dg.DagsterInstance, update: Update, known: Sequence[str], symbols: Set[str]
+) -> Mapping[str, date]:
+    """Return the last session after which each of some symbols was updated; what was missed since then is missing."""
     done = dg.RunsFilter(
         job_name=update.job.name, statuses=[dg.DagsterRunStatus.SUCCESS], tags={UPDATE_TAG: update.timeframe}
     )
-    places = {symbol: place for place, symbol in enumerate(known)}
     updated: dict[str, date] = {}
-    for run in instance.get_runs(done, limit=UPDATES_LOOKED_AT):
-        first, last = (window_of(run.tags[tag]).symbol for tag in (RANGE_START_TAG, RANGE_END_TAG))
+    for run in newest_first(instance, done, UPDATES_LOOKED_AT):
+        if symbols <= updated.keys():
+            break
         session = date.fromisoformat(run.tags[SESSION_TAG].rsplit(" ", 1)[-1])
-        for symbol in known[places.get(first, len(known)) : places.get(last, -1) + 1]:
-            updated[symbol] = max(updated.get(symbol, session), session)
+        for symbol in _symbols_of(run, known):
+            updated.setdefault(symbol, session)
     return updated
 
 

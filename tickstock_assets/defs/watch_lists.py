@@ -123,6 +123,7 @@ def watch_lists(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Ski
     files = _files()
     now: dict[str, Seen] = {}
     wanted: list[dg.RunRequest] = []
+    unreadable: list[str] = []
     for file in files:
         seen = before.get(file.name)
         if seen is not None and len(wanted) >= RUNS_A_TICK:
@@ -132,10 +133,16 @@ def watch_lists(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Ski
             now[file.name], run = _decided(context.instance, file, seen)
         except FileNotFoundError:
             continue  # taken away since the folder was listed
+        except OSError as error:
+            # Not in the cursor: once it can be read, it has to stand still like a new one.
+            unreadable.append(f"{file}: expected a list that can be read, found: {error.strerror}")
+            context.log.warning("%s; let Dagster's processes read it", unreadable[-1])
+            continue
         wanted += [run] if run else []
     n_waiting = sum(seen.sha256 is None for seen in now.values())
     n_at_work = sum(seen.sha256 is not None and not seen.is_over for seen in now.values())
     said = f"{len(files)} files: {n_waiting} to stand still, {n_at_work} at work, the others are taken as they are"
+    said = "; ".join([said, *unreadable[:MISTAKES_TOLD]])
     cursor = json.dumps({name: asdict(seen) for name, seen in now.items()})
     return dg.SensorResult(run_requests=wanted, cursor=cursor, skip_reason=None if wanted else dg.SkipReason(said))
 

@@ -150,6 +150,15 @@ def give_up(connection: Connection, most_attempts: int) -> list[str]:
     return told
 
 
+def still_open(connection: Connection) -> int:
+    """Return how many gaps are open that a provider may fill, those given up included."""
+    found: int = connection.execute(
+        text("SELECT count(*) FROM data_gaps WHERE healed_at IS NULL AND class = ANY (CAST(:healable AS text[]))"),
+        {"healable": list(HEALABLE)},
+    ).scalar_one()
+    return found
+
+
 def given_up(connection: Connection, symbols: Sequence[str] | None = None) -> int:
     """Return how many gaps are given up and still open."""
     found: int = connection.execute(

@@ -13,6 +13,7 @@ ALTER TABLE data_gaps
     ADD CONSTRAINT chk_data_gaps_class CHECK (class IN ('holiday', 'half_day', 'halt', 'no_trade', 'provider_hole', 'not_yet_published', 'removed')),
     ADD CONSTRAINT chk_data_gaps_given_up_has_reason CHECK ((given_up_at IS NULL) = (given_up_reason IS NULL));
 CREATE INDEX idx_data_gaps_request_id ON data_gaps (request_id);
+CREATE INDEX idx_data_gaps_given_up_at ON data_gaps (given_up_at) WHERE given_up_at IS NOT NULL;
 COMMENT ON COLUMN data_gaps.class IS 'holiday, half_day, halt, no_trade, provider_hole, not_yet_published or removed; NULL while unknown.';
 COMMENT ON COLUMN data_gaps.attempts IS 'Requests that were made to have them fetched again.';
 COMMENT ON COLUMN data_gaps.attempted_at IS 'When the last of these requests was made, UTC.';
