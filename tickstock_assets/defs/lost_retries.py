@@ -100,7 +100,7 @@ def _may_be_done_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool
     if run.status is not dg.DagsterRunStatus.FAILURE or run.remote_job_origin is None:
         return False
     reason = run.tags.get(RUN_FAILURE_REASON_TAG)
-    return auto_reexecution_should_retry_run(instance, run, RunFailureReason(reason) if reason else None)
+    return bool(auto_reexecution_should_retry_run(instance, run, RunFailureReason(reason) if reason else None))
 
 
 def _is_done_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -123,7 +123,7 @@ def watch_lists(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Ski
     files = _files()
     now: dict[str, Seen] = {}
     wanted: list[dg.RunRequest] = []
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     for file in files:
         seen = before.get(file.name)
         if seen is not None and len(wanted) >= RUNS_A_TICK:
@@ -134,15 +134,15 @@ def watch_lists(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Ski
         except FileNotFoundError:
             continue  # taken away since the folder was listed
         except OSError as error:
-            # Not in the cursor: once it can be read, it has to stand still like a new one.
-            unreadable.append(f"{file}: expected a list that can be read, found: {error.strerror}")
-            context.log.warning("%s; let Dagster's processes read it", unreadable[-1])
+            unreadable[file.name] = f"{file}: expected a list that can be read, found: {error.strerror}"
+            context.log.warning("%s; let Dagster's processes read it", unreadable[file.name])
+            now |= {file.name: seen} if seen is not None else {}
             continue
         wanted += [run] if run else []
-    n_waiting = sum(seen.sha256 is None for seen in now.values())
+    n_waiting = sum(seen.sha256 is None for name, seen in now.items() if name not in unreadable)
     n_at_work = sum(seen.sha256 is not None and not seen.is_over for seen in now.values())
     said = f"{len(files)} files: {n_waiting} to stand still, {n_at_work} at work, the others are taken as they are"
-    said = "; ".join([said, *unreadable[:MISTAKES_TOLD]])
+    said = "; ".join([said, *list(unreadable.values())[:MISTAKES_TOLD]])
     cursor = json.dumps({name: asdict(seen) for name, seen in now.items()})
     return dg.SensorResult(run_requests=wanted, cursor=cursor, skip_reason=None if wanted else dg.SkipReason(said))
 
