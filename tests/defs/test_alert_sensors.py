@@ -15,12 +15,12 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
-from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.error import SerializableErrorInfo
 from sqlalchemy import text
 
 from tests.defs.conftest import OpenProject
+from tests.defs.crashed_runs import crash
 from tests.defs.simulated import KEY, Project, forget_settings
 from tests.providers.scripted_server import Reply, ScriptedServer, serving
 from tickstock_assets.defs import alert_sensors
@@ -146,7 +146,7 @@ def test_a_run_that_fails_is_told_once_with_its_reason_and_a_link(
 def test_what_heals_by_itself_is_not_alerted(open_project: OpenProject, slack: ScriptedServer) -> None:
     project = opened(open_project, slack)
     # Dagster says so of a run whose process was lost.
-    project.instance.add_run_tags(fail(project), {WILL_RETRY_TAG: "true"})
+    crash(project)
     fail(project, **{REQUEST_TAG: "0b6e0a80-1a4f-4d51-9a0c-16f3f1b6d0aa"})
     watch(project)
     assert found(project, Kind.RUN_FAILED) == []

@@ -6,9 +6,10 @@ import dagster as dg
 import pytest
 from dagster._core.events import StepMaterializationData
 from dagster._core.instance.config import PoolGranularity
-from dagster._core.storage.tags import RETRY_NUMBER_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import RETRY_NUMBER_TAG, RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from tests.defs.conftest import OpenProject
+from tests.defs.crashed_runs import crash
 from tests.defs.simulated import FIRST, KEY, LAST, Project
 from tickstock_assets.definitions import defs
 from tickstock_assets.defs import request_runs, sensors
@@ -285,7 +286,7 @@ def test_a_crashed_run_that_dagster_starts_again_is_waited_for(open_project: Ope
     project = open_project(companies=1, calls_per_day=25)
     request = enter(project)
     (wanted,) = tick(project)
-    crashed = make_run(project, wanted, dg.DagsterRunStatus.FAILURE, **{WILL_RETRY_TAG: "true"})
+    crashed = crash(project, tags=tags_of(wanted))
     assert tick(project) == []
     assert find(project, request).status == "running"
     # Made and not queued: Dagster finds the crashed one by the key, and would take asking for done.
