@@ -16,6 +16,7 @@ from tests.defs.simulated import forget_settings
 from tests.storage.servers import postmaster_pid
 from tickstock_assets.defs import launching
 from tickstock_assets.defs.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
+from tickstock_assets.project_files import project_file
 from tickstock_assets.storage import embedded
 
 AWAY_SECONDS = 4.0
@@ -37,6 +38,31 @@ def test_a_server_that_was_killed_is_waited_for(instance: dg.DagsterInstance, ho
     for _ in range(3):
         os.kill(postmaster_pid(home), signal.SIGKILL)
         assert instance.get_runs() == []
+
+
+def test_the_file_that_names_the_storage_is_never_seen_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = project_file("dagster.yaml").read_text()
+    contents = [shipped, shipped + "# edited\n" * 10_000]
+    own, seen, is_over = Path("dagster.yaml"), set(), threading.Event()
+    own.write_text(shipped)
+    file = launching.prepare_dagster_home(tmp_path / "home") / "dagster.yaml"
+
+    def read() -> None:
+        while not is_over.is_set():
+            seen.add(file.read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(300):
+        own.write_text(contents[number % 2])
+        launching.prepare_dagster_home(tmp_path / "home")
+    is_over.set()
+    reader.join()
+    assert seen == set(contents)
+    assert [path.name for path in file.parent.iterdir()] == ["dagster.yaml"]
 
 
 def test_dagster_s_times_are_utc_whatever_the_server_is_set_to(instance: dg.DagsterInstance) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Project:
             "web server": ([str(bin_folder / "dagster-webserver")], [*workspace, "--port", str(self.port)]),
         }
         variables = at(self.simulator) | {
-            "DAGSTER_HOME": str(self.dagster_home()),
+            "DAGSTER_HOME": str(self.dagster_home),
             # As `tickstock ui` has them.
             "DAGSTER_EVENT_BATCH_SIZE": "1000",
             "DAGSTER_GRPC_TIMEOUT_SECONDS": "180",
@@ -104,8 +105,9 @@ class Project:
             log = self.folder / f"{self.number:03} {name}.log"
             self.processes[name] = start(*arguments, home=self.home, log=log, program=program, **variables)
 
+    @cached_property
     def dagster_home(self) -> Path:
-        """Return Dagster's folder, with the project's own `dagster.yaml`, which gives runs more time to start."""
+        """Dagster's folder, with the project's own `dagster.yaml`, which gives runs less time to start."""
         folder = launching.prepare_dagster_home(self.home)
         file = folder / "dagster.yaml"
         shipped, changed = "start_timeout_seconds: 180", f"start_timeout_seconds: {START_SECONDS}"
@@ -150,7 +152,7 @@ class Project:
         wait(lambda: self._start_what_ended() or condition(), PATIENCE_SECONDS)
 
     def _start_what_ended(self) -> None:
-        self.start(*(name for name, process in self.processes.items() if process.poll() is not None))
+        self.start(*[name for name, process in self.processes.items() if process.poll() is not None])
 
     def processes_of_runs(self) -> set[int]:
         return {pid for pid in processes_of(self.home) if b"spawn_main" in _read(pid, "cmdline")}

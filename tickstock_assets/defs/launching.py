@@ -1,7 +1,6 @@
 """Running jobs in this process on the shared Dagster instance, so that the web UI shows them like any other run."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,8 @@ IN_PROCESS_TAG = "tickstock/in_process"
 def prepare_dagster_home(home: Path) -> Path:
     """Return a DAGSTER_HOME inside our home folder, with the project's `dagster.yaml` in it.
 
-    The file of the folder we were started in wins if it is for this project, so that an edited one always counts.
+    The file of the folder we were started in wins if it is for this project, so that an edited one always counts. It is put in
+    place at once: Dagster takes half a file for one without settings, and would keep its records in SQLite from then on.
     """
     folder = home / "dagster"
     try:
@@ -33,7 +33,11 @@ def prepare_dagster_home(home: Path) -> Path:
         ) from None
     own = Path("dagster.yaml")
     is_ours = own.exists() and "tickstock_assets" in own.read_text(encoding="utf-8")
-    shutil.copyfile(own if is_ours else project_file("dagster.yaml"), folder / "dagster.yaml")
+    wanted = (own if is_ours else project_file("dagster.yaml")).read_bytes()
+    file, new = folder / "dagster.yaml", folder / f"dagster.yaml.{os.getpid()}.new"
+    if not file.exists() or file.read_bytes() != wanted:
+        new.write_bytes(wanted)
+        new.replace(file)
     return folder
 
 
