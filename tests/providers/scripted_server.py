@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,13 @@ class ScriptedServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def times_asked(self, expected: int) -> int:
+        """How often it was asked, once that is as often as expected: who gives up early is heard late."""
+        give_up = time.monotonic() + 30
+        while len(self.asked) < expected and time.monotonic() < give_up:
+            time.sleep(0.01)
+        return len(self.asked)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: clients that give up are what these tests are about."""

@@ -28,7 +28,8 @@ NOW = datetime(2026, 3, 6, 12, tzinfo=UTC)
 KEY = "s3cr et/Kéy+=&x"
 GOOD = Reply(b'{"good": true}')
 NO_JITTER = Patience(jitter_seconds=0)
-QUICK = Patience(connect_seconds=2, read_seconds=0.2, answer_seconds=0.2, tries=2, jitter_seconds=0)
+# For a vendor that does not finish only: on a busy machine a good answer takes longer.
+QUICK = Patience(read_seconds=0.2, answer_seconds=0.2, tries=2, jitter_seconds=0)
 
 
 class CountingQuota:
@@ -241,16 +242,17 @@ def test_the_owner_judges_an_answer_within_the_retries() -> None:
     ids=["silent", "dripping"],
 )
 def test_a_vendor_that_does_not_finish_is_given_up(reply: Reply, found: str) -> None:
-    with serving(reply) as server, pytest.raises(TransientProviderError, match=found):
-        Asking(patience=QUICK).get(server.url)
-    assert len(server.asked) == 2
+    with serving(reply) as server:
+        with pytest.raises(TransientProviderError, match=found):
+            Asking(patience=QUICK).get(server.url)
+        assert server.times_asked(2) == 2
 
 
 def test_nobody_listening_is_transient() -> None:
     with serving(GOOD) as server:
         url = server.url
     with pytest.raises(TransientProviderError, match="Connection refused"):
-        Asking(patience=QUICK).get(url)
+        Asking().get(url)
 
 
 def test_an_address_that_is_none_is_told_at_once() -> None:
@@ -280,7 +282,7 @@ LEAKS = {
     "tries used up": (echo, "/500"),
     "broken": (Reply(b'{"a": "' + KEY.encode()), "/"),
     "cut": (Reply(b"{}      ", cut_after=2), "/"),
-    "silent": (Reply(stall=True), "/"),
+    "silent": (Reply(stall=True), "/silent"),
     "judged": (echo, "/200"),
     "told to wait": (Reply(b"", 429, {"Retry-After": "9999"}), "/"),
 }
@@ -296,7 +298,7 @@ def test_the_key_is_in_no_message_no_traceback_no_cause_and_no_log(
         if answer.path == "/200":
             raise BadKeyError(answer.body["message"])
 
-    asking = Asking(patience=QUICK, judge=judge)
+    asking = Asking(patience=QUICK if path == "/silent" else NO_JITTER, judge=judge)
     with serving(reply) as server:
         try:
             asking.get(server.url + path, {"apikey": KEY, "symbol": "AAPL"})
@@ -307,6 +309,7 @@ def test_the_key_is_in_no_message_no_traceback_no_cause_and_no_log(
                 texts += [str(cause), repr(cause.args), repr(vars(cause))]
         else:
             pytest.fail("expected an error")
+        assert server.times_asked(1)
         assert server.asked[0].query["apikey"] == KEY
     assert caplog.records
     assert not leaked("\n".join(texts))
