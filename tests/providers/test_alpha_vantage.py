@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -348,6 +348,7 @@ STAMPS = st.text(max_size=20) | st.datetimes().map(lambda moment: moment.isoform
 
 
 @settings(deadline=None, max_examples=60)
+@example([("9999-12-31 23:59:00", "1")])
 @given(st.lists(st.tuples(STAMPS, st.text(max_size=12) | st.none()), max_size=8))
 def test_no_text_breaks_parsing_or_loses_a_row(entries: list[tuple[str, str | None]]) -> None:
     payload = pa.table(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.providers.contract import Case, ProviderContract
@@ -160,6 +160,8 @@ TIMES = (
 
 
 @settings(deadline=None, max_examples=60)
+@example([("9999-12-31T23:59:00-05:00", "1")], None)
+@example([("9999-12-31T23:59:00", "1")], "America/New_York")
 @given(st.lists(st.tuples(TIMES, st.text(max_size=12)), max_size=8), st.sampled_from([None, "America/New_York"]))
 def test_no_text_breaks_parsing_or_loses_a_row(rows: list[tuple[str, str]], zone: str | None) -> None:
     values = pa.array([value for _, value in rows], pa.string())

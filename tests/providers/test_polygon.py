@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -157,6 +157,22 @@ def test_what_cannot_be_read_is_missing_and_no_row_is_lost() -> None:
     assert bars_table(odd, "AAPL")["extra"].to_pylist() == [None, None, None, "kept", None]
 
 
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        253_402_300_800_000,  # the year 10000, which no zone's clocks show
+        7_258_118_400_000,  # 2200
+        1_577_941_200_000_000,  # microseconds for milliseconds
+        -2_208_988_800_001,  # 1899
+    ],
+)
+def test_a_moment_of_another_age_is_missing(stamp: int) -> None:
+    for dataset in (Dataset.DAILY_BARS, Dataset.MINUTE_BARS):
+        frame = bars([{"t": 1577941200000, "c": 1.0}, {"t": stamp, "c": 2.0}], dataset)
+        assert frame["date"].isna().tolist() == [False, True]
+        assert frame["close"].tolist() == [1, 2]
+
+
 def test_a_payload_reads_the_same_after_it_was_landed(tmp_path: Path) -> None:
     for rows in (body("aggregates_minute.json")["results"], [], [{"t": "x", "o": 1}, {"t": 5}], [{"v": None}]):
         table = bars_table(rows, "AAPL")
@@ -180,6 +196,7 @@ ODD_BARS = st.lists(
 
 
 @settings(deadline=None, max_examples=60)
+@example([[{"t": 253402300800000.0}]], "A")
 @given(st.lists(ODD_BARS, min_size=1, max_size=3), st.sampled_from(["A", None]))
 def test_whatever_the_values_are_they_can_be_landed_and_no_row_is_lost(
     pages: list[list[dict[str, Any]]], ticker: str | None

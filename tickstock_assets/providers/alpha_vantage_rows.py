@@ -14,7 +14,8 @@ import pandas as pd
 import pyarrow as pa
 
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
-from tickstock_assets.providers.base import BAR_COLUMNS, MINUTE_COLUMNS, Dataset
+from tickstock_assets.providers.base import BAR_COLUMNS, Dataset
+from tickstock_assets.providers.moments import of_clock
 
 BAR_FIELDS = {"1. open": "open", "2. high": "high", "3. low": "low", "4. close": "close", "5. volume": "volume"}
 PAYLOAD = pa.schema([(name, pa.string()) for name in ("timestamp", *BAR_FIELDS, "symbol")])
@@ -78,8 +79,7 @@ def bars(dataset: Dataset, payload: pa.Table) -> pd.DataFrame:
         # A stamp is the *start* of its minute: an extended day, 4:00 to 20:00, ends with 19:59, and with
         # extended_hours=false a session begins with 9:30. (Until 2021 the vendor stamped the end, 16:00 for the last.)
         # What no clock in New York ever showed, or showed twice, is no moment; quality finds it missing.
-        eastern = local.dt.tz_localize(EASTERN, ambiguous="NaT", nonexistent="NaT")
-        frame = frame.assign(timestamp=eastern.dt.tz_convert("UTC").astype(MINUTE_COLUMNS["timestamp"]))
+        frame = frame.assign(timestamp=of_clock(local, EASTERN))
     return frame
 
 

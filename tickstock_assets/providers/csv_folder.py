@@ -21,6 +21,7 @@ from tickstock_assets.domain.errors import ConfigError, PermanentProviderError, 
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
 from tickstock_assets.providers.base import BAR_COLUMNS, BY_SYMBOL, Dataset, Provider, Request, Route
 from tickstock_assets.providers.csv_files import read_csv
+from tickstock_assets.providers.moments import of_clock, possible
 
 MINUTE_FOLDER = "minute"
 NOT_BARS = {"splits", "dividends", "symbols"}
@@ -232,8 +233,8 @@ def _times(dataset: Dataset, text: pd.Series, zone: str | None) -> tuple[pd.Seri
     moments = _as_type(text.where(has_offset), MOMENT)
     if zone is not None:
         local = pd.to_datetime(text.where(~has_offset), format="ISO8601", errors="coerce").astype("datetime64[us]")
-        # What the clocks of the zone never showed, or showed twice, is no moment.
-        moments = moments.fillna(local.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC"))
+        moments = moments.fillna(of_clock(local, zone))
+    moments = possible(moments)
     days = moments.dt.tz_convert(EXCHANGE_ZONE).dt.tz_localize(None).dt.normalize()
     return days, moments
 

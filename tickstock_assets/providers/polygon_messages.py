@@ -19,12 +19,12 @@ import pandas as pd
 import pyarrow as pa
 
 from tickstock_assets.domain.trades import TICKS
+from tickstock_assets.providers.moments import stamps_between
 
 SOURCE = "polygon"
 EXCHANGE_ZONE = "America/New_York"
 VALUES = {"open": "o", "high": "h", "low": "l", "close": "c", "vwap": "vw"}
-# Of a Unix time in milliseconds; beyond, it is a mistake.
-FIRST_MS, AFTER_MS = -2_208_988_800_000, 7_258_118_400_000
+FIRST_MS, AFTER_MS = stamps_between("ms")
 MINUTE_MS = 60_000
 
 type Event = dict[str, Any]

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from tickstock_assets.domain.errors import ContractError
 from tickstock_assets.domain.trade_conditions import CORRECTION
 from tickstock_assets.providers.base import Dataset
+from tickstock_assets.providers.moments import stamps_between
 
 EXCHANGE_ZONE = "America/New_York"
 # Crypto-currencies, whose days are those of UTC.
@@ -19,8 +20,6 @@ CRYPTO = "X:"
 NUMBER = r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 # Of 64 bits; a few of nineteen digits that would just fit are not worth a longer pattern.
 WHOLE_NUMBER = r"^-?([0-9]{1,18}|[1-8][0-9]{18}|9[01][0-9]{17})$"
-# Beyond these a timestamp is a mistake, and would not fit what pandas can hold.
-FIRST_MOMENT, LAST_MOMENT = pd.Timestamp("1900-01-01"), pd.Timestamp("2200-01-01")
 VALUES = {
     "open": "open",
     "high": "high",
@@ -99,8 +98,8 @@ def _days(moments: pd.Series, symbols: pd.Series) -> pd.Series:
 def _moments(payload: pa.Table, name: str, unit: Literal["ms", "ns"]) -> pd.Series:
     """Return Unix times in a unit as UTC, cut to microseconds."""
     whole = _whole_numbers(payload, name)
-    first, last = (int(moment.as_unit(unit).value) for moment in (FIRST_MOMENT, LAST_MOMENT))
-    possible = pc.and_(pc.greater_equal(whole, first), pc.less(whole, last))
+    first, after = stamps_between(unit)
+    possible = pc.and_(pc.greater_equal(whole, first), pc.less(whole, after))
     known = pc.if_else(pc.fill_null(possible, fill_value=False), whole, pa.scalar(None, pa.int64()))
     moments = known.cast(pa.timestamp(unit, "UTC")).cast(pa.timestamp("us", "UTC"), safe=False)
     series: pd.Series = moments.to_pandas()
