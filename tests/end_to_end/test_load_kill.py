@@ -100,6 +100,7 @@ def test_a_load_killed_ten_times_fetches_nothing_twice_and_ends_as_if_undisturbe
     state = state_of(home)
     assert_same_rows(state, undisturbed)
     assert len(state["ohlcv_daily"]) == N_SYMBOLS * N_BARS
+    assert materialized(home) == {f"{symbol}|{year}" for symbol in SYMBOLS for year in range(2019, 2024)}
 
 
 def moment(phase: str, draw: random.Random, simulator: Simulator, home: Path, n_calls: int) -> Callable[[], bool]:
@@ -156,6 +157,17 @@ def state_of(home: Path) -> dict[str, list[str]]:
     embedded.release(home)
     state["windows"] = sorted(map(str, landed_windows(home)))
     return state
+
+
+def materialized(home: Path) -> set[str]:
+    """Return the partitions of `ohlcv_daily` that Dagster was told of."""
+    with psycopg.connect(embedded.acquire(home).url("dagster")) as connection:
+        rows = connection.execute("""
+            SELECT DISTINCT partition FROM event_logs
+            WHERE asset_key = '["ohlcv_daily"]' AND dagster_event_type = 'ASSET_MATERIALIZATION'
+        """).fetchall()
+    embedded.release(home)
+    return {partition for (partition,) in rows}
 
 
 def test_the_market_is_of_the_size_that_is_expected(market: Market) -> None:

@@ -13,6 +13,7 @@ from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.settings import settings
 
 if TYPE_CHECKING:
+    from tickstock_assets.cli.load_progress import LoadProgress
     from tickstock_assets.loading.lineup import Lineup
     from tickstock_assets.loading.load import Loader, Order, Outcome
 
@@ -90,10 +91,8 @@ def load(
     )
     with progress:
         outcome, interrupted = _load(loader, order)
-        if record and not interrupted:
-            from tickstock_assets.defs.recording import record_partitions
-
-            record_partitions(settings().home_path, order.dataset, progress.partitions(), progress.recording)
+        if record:
+            _record(loader, order, progress)
     summary = progress.summary(outcome, interrupted=interrupted)
     if log_file is not None:
         log_file.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
@@ -113,6 +112,15 @@ def _load(loader: "Loader", order: "Order") -> tuple["Outcome", bool]:
         return loader.load(order), False
     except KeyboardInterrupt:
         return Outcome(), True
+
+
+def _record(loader: "Loader", order: "Order", progress: "LoadProgress") -> None:
+    """Tell Dagster of what was stored, also by an earlier load that was stopped before it did."""
+    from tickstock_assets.defs.recording import record_partitions
+    from tickstock_assets.loading.coverage import stored
+
+    in_table = stored(loader.lineup, loader.engine, order.dataset, order.symbols)
+    record_partitions(settings().home_path, order.dataset, progress.partitions(), in_table, progress.recording)
 
 
 def _exit_code(outcome: "Outcome", *, interrupted: bool) -> int:

@@ -3,7 +3,7 @@
 A key is symbol and period, `AAPL|2012`, `AAPL|2012-01` or `AAPL|2012-01-03`; how the period is written tells its length.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -59,13 +59,15 @@ class Grid:
 
     def keys_of(self, windows: Iterable[Window]) -> list[str]:
         """Return the partitions that windows touch, in order."""
+        return sorted({key for keys in self.keys_of_each(windows) for key in keys})
+
+    def keys_of_each(self, windows: Iterable[Window]) -> Iterator[list[str]]:
+        """Yield for each window the partitions that it touches."""
         known = set(self.periods.get_partition_keys())
         frequency = FREQUENCIES[self.periods.fmt]
-        found: set[str] = set()
         for window in windows:
             touched = pd.period_range(window.start, window.end, freq=frequency).strftime(self.periods.fmt)
-            found.update(f"{window.symbol}|{period}" for period in touched if period in known)
-        return sorted(found)
+            yield [f"{window.symbol}|{period}" for period in touched if period in known]
 
 
 BY_YEAR = Grid.of("Years", "year", FIRST_DAY, "%Y", "0 0 1 1 *")

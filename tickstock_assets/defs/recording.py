@@ -1,9 +1,15 @@
 """Telling Dagster of what was loaded outside of its runs, so that the web UI shows those partitions as materialized."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
+from dagster._core.events import DagsterEventType
+from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from sqlalchemy import func, select
 
 from tickstock_assets.defs import launching
 from tickstock_assets.defs.assets.bars import ohlcv_1min, ohlcv_daily
@@ -19,27 +25,55 @@ RECORDED = {
 
 
 def record_partitions(
-    home: Path, dataset: Dataset, windows: Sequence[Window], on_progress: Callable[[int, int], None]
+    home: Path,
+    dataset: Dataset,
+    windows: Sequence[Window],
+    stored: Sequence[tuple[Window, datetime]],
+    on_progress: Callable[[int, int], None],
 ) -> int:
     """Record the partitions that windows touch as materialized; return how many.
+
+    A load that was stopped has stored what it did not come to record. Of what is stored, those partitions are recorded
+    too that Dagster does not have, or has from before their bars were landed.
 
     Args:
         home: of the Dagster instance.
         dataset: bars of which kind.
-        windows: what was stored.
+        windows: what was stored now.
+        stored: what is stored, and when the newest of it was landed (UTC).
         on_progress: is told how many of how many are done.
     """
-    if not windows:
-        return 0
     grid, assets = RECORDED[dataset]
-    touched = grid.keys_of(windows)
+    touched = set(grid.keys_of(windows))
+    landed_at: dict[str, datetime] = {}
+    for (_, moment), keys in zip(stored, grid.keys_of_each(window for window, _ in stored), strict=True):
+        landed_at |= {key: max(moment, landed_at.get(key, moment)) for key in keys}
+    if not touched and not landed_at:
+        return 0
     with launching.open_instance(home) as instance:
-        symbols = sorted({window.symbol for window in windows})
-        instance.add_dynamic_partitions(str(SYMBOLS.name), symbols)
-        for done, partition in enumerate(touched):
-            on_progress(done, len(touched))
-            for asset in assets:
-                instance.report_runless_asset_event(
-                    dg.AssetMaterialization(asset.key, partition=partition, metadata={"loaded_by": "tickstock load"})
-                )
-    return len(touched)
+        due: list[tuple[str, dg.AssetKey]] = []
+        for asset in assets:
+            told_at = _told_at(instance, asset.key)
+            untold = {key for key, moment in landed_at.items() if key not in told_at or told_at[key] < moment}
+            due += [(key, asset.key) for key in touched | untold]
+        instance.add_dynamic_partitions(str(SYMBOLS.name), sorted({key.partition("|")[0] for key, _ in due}))
+        for done, (key, asset_key) in enumerate(sorted(due)):
+            on_progress(done, len(due))
+            instance.report_runless_asset_event(
+                dg.AssetMaterialization(asset_key, partition=key, metadata={"loaded_by": "tickstock load"})
+            )
+    return len({key for key, _ in due})
+
+
+def _told_at(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, datetime]:
+    """Return when each partition of an asset was last materialized; asked of the database, as there may be thousands."""
+    events = SqlEventLogStorageTable.c
+    query = (
+        select(events.partition, func.max(events.timestamp))
+        .where(events.asset_key == asset.to_string())
+        .where(events.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value)
+        .where(events.partition.is_not(None))
+        .group_by(events.partition)
+    )
+    with cast(SqlEventLogStorage, instance.event_log_storage).index_connection() as connection:
+        return {partition: moment.replace(tzinfo=UTC) for partition, moment in connection.execute(query)}

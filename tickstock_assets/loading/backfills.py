@@ -15,11 +15,11 @@ from tickstock_assets.domain.errors import ConfigError, ProviderError
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.domain.windows import Window, merge_neighbours, not_covered
 from tickstock_assets.loading.calendar import session_days
-from tickstock_assets.loading.coverage import covered, up_to
+from tickstock_assets.loading.coverage import covered, stored, up_to
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.load import Loader, Outcome
 from tickstock_assets.providers.base import Dataset
-from tickstock_assets.storage import bars, ledger
+from tickstock_assets.storage import bars
 
 DATASETS: Mapping[Timeframe, Dataset] = {"1d": Dataset.DAILY_BARS, "1m": Dataset.MINUTE_BARS}
 # What a partition holds of a symbol, as a frequency of pandas.
@@ -95,8 +95,8 @@ def incomplete(lineup: Lineup, engine: Engine, dataset: Dataset, asked: Rectangl
     """Return the partitions, as windows within what is asked, of which days are not landed, not stored or may still change."""
     wanted = up_to([Window(symbol, asked.start, asked.end) for symbol in asked.symbols], lineup.horizon())
     landed = covered(lineup, engine, dataset, wanted).windows
-    stored = _stored(lineup, engine, dataset, asked.symbols)
-    missing = [*not_covered(wanted, landed), *not_covered(wanted, stored)]
+    in_table = [window for window, _ in stored(lineup, engine, dataset, asked.symbols)]
+    missing = [*not_covered(wanted, landed), *not_covered(wanted, in_table)]
     return merge_neighbours(_whole_partitions(window, dataset, asked) for window in missing)
 
 
@@ -110,14 +110,8 @@ def rectangles(windows: Sequence[Window]) -> list[Rectangle]:
 
 
 def _not_stored(loader: Loader, dataset: Dataset, symbols: Sequence[str]) -> list[str]:
-    stored = {window.symbol for window in _stored(loader.lineup, loader.engine, dataset, symbols)}
-    return [symbol for symbol in symbols if symbol not in stored]
-
-
-def _stored(lineup: Lineup, engine: Engine, dataset: Dataset, symbols: Sequence[str]) -> list[Window]:
-    with engine.connect() as connection:
-        of_sources = [ledger.stored(connection, source, symbols) for source in lineup.sources(dataset)]
-    return [window for of_source in of_sources for window, _ in of_source]
+    known = {window.symbol for window, _ in stored(loader.lineup, loader.engine, dataset, symbols)}
+    return [symbol for symbol in symbols if symbol not in known]
 
 
 def _of_equal_span(windows: Iterable[Window]) -> list[Rectangle]:

@@ -76,6 +76,12 @@ def _as_published(
     return kept
 
 
+def stored(lineup: Lineup, engine: Engine, dataset: Dataset, symbols: Sequence[str]) -> list[tuple[Window, datetime]]:
+    """Return the windows of symbols whose landed bars are in their table, each with when the newest of them was landed."""
+    with engine.connect() as connection:
+        return [found for source in lineup.sources(dataset) for found in ledger.stored(connection, source, symbols)]
+
+
 def up_to(windows: Iterable[Window], last: date) -> list[Window]:
     """Return the parts of windows up to a day."""
     return [clipped for window in windows if (clipped := window.clipped_to(last))]
