@@ -109,3 +109,54 @@ def test_the_command_lists_and_releases(home: Path) -> None:
     assert refused.stderr == (
         "tickstock: Quarantine: expected the id of a rejected row, found 'none'; `tickstock quarantine list` shows them\n"
     )
+
+
+CONTRADICTING = {
+    "AAPL.csv": "date,open,high,low,close,volume\n2024-07-03,10,12,9,11,100\n",
+    "minute/AAPL.csv": "timestamp,open,high,low,close,volume\n"
+    "2024-07-03T13:30:00Z,10,12,9,11,100\n2024-07-03T13:30:00Z,10,12,9,10.5,100\n"
+    "2024-07-03T13:31:00Z,10,12,9,11,100\n2024-07-03T13:31:00Z,10,12,9,10.25,100\n"
+    "2024-07-03T13:32:00Z,10,12,9,11,100\n",
+    "splits.csv": "symbol,execution_date,split_from,split_to\nAAPL,2020-08-31,1,4\nAAPL,2020-08-31,1,5\n",
+}
+
+
+def test_two_minutes_of_a_day_with_its_bar_are_let_pass_by_the_command_and_a_split_is_not(
+    home: Path, tmp_path: Path
+) -> None:
+    for name, content in CONTRADICTING.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    environment = {"TICKSTOCK_PROVIDERS": "csv_folder", "TICKSTOCK_CSV_FOLDER": str(tmp_path)}
+
+    def run(*words: str) -> str:
+        done = tickstock(*words, home=home, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    of_the_day = ("--symbols", "AAPL", "--start", "2024-07-03", "--end", "2024-07-03")
+    run("load", *of_the_day)
+    run("load", *of_the_day, "--timeframe", "minute")
+    listed = json.loads(run("quarantine", "list", "--json"))
+    ids = {(one["dataset"], one["row"].get("timestamp"), one["row"].get("close")): one["id"] for one in listed}
+    commands = {
+        run("quarantine", "release", ids["minute_bars", f"2024-07-03T13:{minute}:00Z", close], "--reason", "the tape")
+        .partition("To store it: tickstock ")[2]
+        .strip()
+        for minute, close in (("30", "10.5"), ("31", "11"))
+    }
+    assert len(commands) == 1
+    run(*commands.pop().split())
+    bars = json.loads(
+        run("bars", "AAPL", "--timeframe", "1m", "--start", "2024-07-03", "--end", "2024-07-03", "--json")
+    )
+    assert [bar["close"] for bar in bars] == [10.5, 11, 11]
+
+    twin = ids["minute_bars", "2024-07-03T13:30:00Z", "11"]
+    split = next(one["id"] for one in listed if one["dataset"] == "splits")
+    for reject_id, sentence in (
+        (twin, "expected no row of AAPL 2024-07-03 13:30 UTC to have been released"),
+        (split, "expected a daily or minute bar to release, found AAPL of splits; have the provider correct it"),
+    ):
+        refused = tickstock("quarantine", "release", reject_id, "--reason", "no", home=home, **environment)
+        assert (refused.returncode, sentence in refused.stderr) == (2, True), refused.stderr

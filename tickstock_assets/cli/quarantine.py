@@ -34,7 +34,7 @@ def list_rejects(
         table.add_row(
             reject.id,
             reject.symbol or "",
-            str(reject.date or ""),
+            f"{reject.timestamp:%Y-%m-%d %H:%M:%S}" if reject.timestamp else str(reject.date or ""),
             reject.rule,
             reject.reason,
             reject.source,
@@ -49,7 +49,7 @@ def release(
     reason: Annotated[str, typer.Option(help="Why this row is right; it stays with the row and in the audit trail.")],
     by: Annotated[str | None, typer.Option(help="Who says so; your user name unless given.")] = None,
 ) -> None:
-    """Let one of several contradicting rows pass; the next load of its day stores it.
+    """Let one of several contradicting bars of a day, or of a minute, pass; the next load of its day stores it.
 
     A row that the table of bars itself would refuse, such as one whose high is below its low, cannot be released: have
     the provider correct it.
@@ -65,7 +65,9 @@ def release(
     released = in_transaction(
         engine(), lambda connection: release_row(connection, reject_id, author, reason.strip()), run
     )
+    timeframe = "minute" if released.timestamp else "day"
     console.print(
-        f"Released {released.symbol} {released.date}. Materialize ohlcv_daily of {released.symbol} "
-        f"{released.date:%Y}, or run `tickstock demo`, to store it."
+        f"Released {released.name}. To store it: tickstock load --symbols {released.symbol} --timeframe {timeframe} "
+        f"--start {released.date} --end {released.date}",
+        soft_wrap=True,
     )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import date, datetime
 
 import pandas as pd
 from sqlalchemy import Connection, text
@@ -17,6 +17,8 @@ from tickstock_assets.storage.ledger import Source
 
 # What the table of bars itself refuses no person can let pass. Of two rows that contradict each other one may be right.
 RELEASABLE = {"duplicate_key"}
+# The tables of the datasets that rows can be let pass to, and by what, besides symbol and source, theirs are told apart.
+TABLES = {"daily_bars": ("ohlcv_daily", "date"), "minute_bars": ("ohlcv_1min", "timestamp")}
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,19 @@ class Reject:
     id: str
     symbol: str | None
     date: date | None
+    timestamp: datetime | None
     rule: str
     reason: str
     source: str
+    dataset: str
     row: dict[str, object]
     released_by: str | None
+
+    @property
+    def name(self) -> str:
+        """Whose row, and of which day or moment."""
+        moment = f"{self.timestamp:%Y-%m-%d %H:%M} UTC" if self.timestamp else self.date
+        return " ".join(str(part) for part in (self.symbol, moment) if part is not None)
 
 
 # What the rows of a dataset are bars of; others are no bars.
@@ -60,18 +70,20 @@ def set_aside(
     if rejects.empty:
         _supersede(connection, source, [], windows)
         return rejects.index
+    never = pd.Series(pd.NaT, rejects.index, dtype="datetime64[us, UTC]")
     kept = pd.DataFrame(
         {
             "symbol": rejects["symbol"].where((rejects["rule"] != "invalid_symbol") & (source.dataset != "symbols")),
             "timeframe": TIMEFRAMES.get(source.dataset),
             "date": rejects.get("date", pd.NaT),
+            "timestamp": rejects.get("timestamp", never),
             "rule": rejects["rule"],
             "reason": rejects["reason"],
             "source": source.provider,
             "dataset": source.dataset,
             "source_version": source.version,
             "row": [json.dumps(row, sort_keys=True, default=str) for row in rows],
-            "superseded_at": pd.Series(pd.NaT, rejects.index, dtype="datetime64[us, UTC]"),
+            "superseded_at": never,
         }
     )
     # Equal rows are told apart by their place among themselves, so that a repeat is not lost.
@@ -116,12 +128,19 @@ def rejects(connection: Connection, symbols: Sequence[str] | None = None) -> lis
     """Return what is in quarantine, by symbol and date; of all symbols where none is named."""
     found = connection.execute(
         text("""
-            SELECT id::text, symbol, date, rule, reason, source, row, released_by FROM quarantined_bars
-            WHERE CAST(:symbols AS text[]) IS NULL OR symbol = ANY (:symbols) ORDER BY symbol, date, rule, id
+            SELECT id::text, symbol, date, timestamp, rule, reason, source, dataset, row, released_by
+            FROM quarantined_bars
+            WHERE CAST(:symbols AS text[]) IS NULL OR symbol = ANY (:symbols)
+            ORDER BY symbol, date, timestamp, rule, id
         """),
         {"symbols": None if symbols is None else list(symbols)},
     )
     return [Reject(**row) for row in found.mappings()]
+
+
+def _place_of(reject: Reject) -> tuple[object, ...]:
+    """Return what only one row of a source can be."""
+    return reject.source, reject.dataset, reject.symbol, reject.date, reject.timestamp
 
 
 def release(connection: Connection, reject_id: str, author: str, reason: str) -> Reject:
@@ -137,24 +156,28 @@ def release(connection: Connection, reject_id: str, author: str, reason: str) ->
         )
     if chosen.rule not in RELEASABLE:
         raise ConfigError(
-            f"Quarantine: {chosen.symbol} {chosen.date} cannot be released, since {chosen.reason}; "
+            f"Quarantine: {chosen.name} cannot be released, since {chosen.reason}; "
             "have the provider correct it and load it again"
         )
-    twins = [
-        other for other in rejects(connection, [str(chosen.symbol)]) if (other.date, other.source) == (chosen.date, chosen.source)
-    ]  # fmt: skip
+    if chosen.dataset not in TABLES:
+        raise ConfigError(
+            f"Quarantine: expected a daily or minute bar to release, found {chosen.name} of {chosen.dataset}; "
+            "have the provider correct it and load it again"
+        )
+    twins = [other for other in rejects(connection, [str(chosen.symbol)]) if _place_of(other) == _place_of(chosen)]
     if already := next((twin for twin in twins if twin.released_by), None):
         raise ConfigError(
-            f"Quarantine: expected no row of {chosen.symbol} {chosen.date} to have been released, "
-            f"found one that {already.released_by} let pass; only one row of a day can be right"
+            f"Quarantine: expected no row of {chosen.name} to have been released, "
+            f"found one that {already.released_by} let pass; only one of them can be right"
         )
+    table, column = TABLES[chosen.dataset]
     stored = connection.execute(
-        text("SELECT 1 FROM ohlcv_daily WHERE symbol = :symbol AND date = :date AND source = :source"),
-        {"symbol": chosen.symbol, "date": chosen.date, "source": chosen.source},
+        text(f"SELECT 1 FROM {table} WHERE symbol = :symbol AND {column} = :moment AND source = :source"),  # noqa: S608
+        {"symbol": chosen.symbol, "moment": getattr(chosen, column), "source": chosen.source},
     ).scalar()
     if stored:
         raise ConfigError(
-            f"Quarantine: expected no bar of {chosen.symbol} {chosen.date}, found one stored from the same source; "
+            f"Quarantine: expected no bar of {chosen.name}, found one stored from the same source; "
             "this row only repeats it"
         )
     connection.execute(
@@ -168,10 +191,17 @@ def release(connection: Connection, reject_id: str, author: str, reason: str) ->
     connection.execute(
         text("""
             DELETE FROM stored_windows
-            WHERE provider = :source AND symbol = :symbol AND :date BETWEEN window_start AND window_end
+            WHERE provider = :source AND dataset = :dataset AND symbol = :symbol
+              AND :date BETWEEN window_start AND window_end
         """),
-        {"source": chosen.source, "symbol": chosen.symbol, "date": chosen.date},
+        {"source": chosen.source, "dataset": chosen.dataset, "symbol": chosen.symbol, "date": chosen.date},
     )
-    details = {"symbol": chosen.symbol, "date": chosen.date, "rule": chosen.rule, "reason": reason}
+    details = {
+        "symbol": chosen.symbol,
+        "date": chosen.date,
+        "timestamp": chosen.timestamp,
+        "rule": chosen.rule,
+        "reason": reason,
+    }
     audit.record(connection, "quarantine_release", ("quarantined_bars", reject_id), "release", details)
     return chosen

@@ -1,3 +1,4 @@
+ALTER TABLE quarantined_bars DROP COLUMN timestamp;
 DROP TABLE alert_notices;
 DROP TABLE alert_receivers;
 DROP TABLE alert_occurrences;

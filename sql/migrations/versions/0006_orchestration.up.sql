@@ -163,3 +163,7 @@ COMMENT ON COLUMN alert_notices.told_times IS 'How often the alert had been seen
 COMMENT ON COLUMN alert_notices.as_resolved IS 'Whether it was told since that all is well again.';
 COMMENT ON COLUMN alert_notices.created_at IS 'When the row was written, UTC.';
 COMMENT ON COLUMN alert_notices.updated_at IS 'When the row last changed, UTC.';
+
+-- Of two minutes that contradict each other a person lets one pass: which is told by its moment.
+ALTER TABLE quarantined_bars ADD COLUMN timestamp TIMESTAMPTZ;
+COMMENT ON COLUMN quarantined_bars.timestamp IS 'Moment of a minute or trade, UTC; NULL where the row has none.';
