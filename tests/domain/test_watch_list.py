@@ -45,6 +45,7 @@ def test_the_same_symbol_may_be_wanted_by_day_and_by_minute() -> None:
         ("IBM,,,fortnight", "timeframe: expected one of 1m, 5m, 15m, 1h, 1d"),
         ("IBM,,,hour", "IBM: expected timeframe day or minute, found 'hour', which is rolled up from minutes"),
         ("AAPL,,2020-01-01", "AAPL 1d stands on line 1 already; remove one"),
+        ('"' + "x" * 200_000, "expected a symbol such as AAPL or BRK.B, found '\"xxxx"),
     ],
 )
 def test_a_mistake_is_told_with_its_line_and_the_others_count(line: str, complaint: str) -> None:

@@ -130,8 +130,13 @@ def test_a_future_range_and_a_reversed_one_are_refused_before_anybody_is_asked(
         ("symbol\n", "expected at least one symbol such as AAPL, found none; name some"),
         ("symbl\nS0001\n", "line 1: expected a column `symbol`, found symbl; rename 'symbl'"),
         ("symbol\nS0001\n!!\n", "line 3: expected a symbol such as AAPL or BRK.B, found '!!'; correct it"),
+        (
+            'symbol\n"' + "S0001\n" * 30_000,
+            "(field larger than field limit (131072); is a quote left open?); name another",
+        ),
         (None, "expected a readable CSV file, found"),
     ],
+    ids=["empty", "no symbol", "misspelt", "impossible", "open quote", "folder"],
 )
 def test_a_list_of_symbols_that_cannot_be_read_is_one_sentence(
     content: str | None, expected: str, module_home: Path, simulator: Simulator, tmp_path: Path
@@ -141,6 +146,25 @@ def test_a_list_of_symbols_that_cannot_be_read_is_one_sentence(
     said = sentence(load("--file", str(file), *SPAN, home=module_home, simulator=simulator))
     assert str(file) in said
     assert expected in said
+
+
+def test_a_summary_that_cannot_be_written_is_told_before_anybody_is_asked(
+    module_home: Path, simulator: Simulator, tmp_path: Path
+) -> None:
+    n_calls = len(simulator.record.calls)
+    file = tmp_path / "logs" / "load.json"
+    said = sentence(load("--symbols", "S0001", *SPAN, "--log-file", str(file), home=module_home, simulator=simulator))
+    assert said == f"{file}: expected a file we can write, found No such file or directory; name another"
+    assert len(simulator.record.calls) == n_calls
+
+
+def test_the_summary_is_written_as_it_is_shown(home: Path, simulator: Simulator, tmp_path: Path) -> None:
+    file = tmp_path / "load.json"
+    result = load("--symbols", "S0001", *SPAN, "--log-file", str(file), "--json", home=home, simulator=simulator)
+    assert result.returncode == 0
+    written, shown = json.loads(file.read_text()), json.loads(result.stdout)
+    assert {name: str(value) for name, value in written.items()} == {name: str(value) for name, value in shown.items()}
+    assert written["inserted"] == N_SESSIONS
 
 
 @pytest.mark.parametrize(

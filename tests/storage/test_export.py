@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+import time
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +21,7 @@ from tickstock_assets.storage import export as module
 from tickstock_assets.storage import parquet_folder
 from tickstock_assets.storage.database import open_engine
 from tickstock_assets.storage.export import Selection, export
+from tickstock_assets.storage.pool import Limits
 from tickstock_assets.storage.whole_file import whole_file, whole_folder
 
 PARTITIONS = pa.schema([("symbol", pa.string()), ("year", pa.int32())])
@@ -69,6 +71,31 @@ def test_bars_are_exact_to_the_last_decimal_and_nothing_is_lost(filled: Engine, 
     assert found[0]["open"] == Decimal("1234567890.12345678")
     wanted = stored(filled, "SELECT * FROM ohlcv_1min ORDER BY symbol, timestamp")
     assert [{name: row[name] for name in wanted[0]} for row in read(tmp_path / "market", "ohlcv_1min")] == wanted
+
+
+def test_a_table_that_takes_longer_than_a_statement_may_is_written(
+    filled: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Far more than the buffers between us and the server hold.
+    with filled.begin() as connection:
+        connection.exec_driver_sql("""
+            INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, exchange, source)
+            SELECT 'TRUE', moment, 10, 12, 9, 11, 5, 'XNYS', 'sample'
+            FROM generate_series('2023-01-01Z'::timestamptz, '2023-03-31Z', '1 minute') moment
+        """)
+    monkeypatch.setattr(module, "BLOCK_BYTES", 100_000)
+    hurried = open_engine(filled.url, limits=Limits(statement_timeout_seconds=1))
+    slept: list[float] = []
+
+    def look(_table: str, _rows: int) -> None:
+        if not slept:
+            slept.append(1.5)
+            time.sleep(slept[0])
+
+    written = export(hurried, tmp_path / "market", Selection(tables=["ohlcv_1min"]), look)
+    hurried.dispose()
+    assert written.rows == {"ohlcv_1min": 89 * 1440 + 1 + 5}
+    assert slept
 
 
 def test_types_in_the_files_are_decimals_days_and_moments_in_utc(filled: Engine, tmp_path: Path) -> None:

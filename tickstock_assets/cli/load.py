@@ -1,5 +1,6 @@
 """`tickstock load`: history from the providers to the tables, as fast as their plans allow."""
 
+import contextlib
 import json
 from datetime import date, datetime
 from pathlib import Path
@@ -80,6 +81,7 @@ def load(
     progress = LoadProgress(order, errors, quiet=as_json)
     from tickstock_assets.loading.load import Loader
     from tickstock_assets.storage.audit import Run
+    from tickstock_assets.storage.whole_file import whole_file
 
     loader = Loader(
         asked,
@@ -89,17 +91,19 @@ def load(
         Run("tickstock load", str(uuid4())),
         progress.sleep if wait else None,
     )
-    with progress:
-        outcome, interrupted = _load(loader, order)
-        if record:
-            _record(loader, order, progress)
-    summary = progress.summary(outcome, interrupted=interrupted)
-    if log_file is not None:
-        log_file.write_text(json.dumps(summary, indent=2, default=str) + "\n", encoding="utf-8")
-    if as_json:
-        print_json(summary)
-    else:
-        progress.print_summary(console, summary)
+    with whole_file(log_file) if log_file else contextlib.nullcontext() as log:
+        with progress:
+            outcome, interrupted = _load(loader, order)
+            if record:
+                _record(loader, order, progress)
+        summary = progress.summary(outcome, interrupted=interrupted)
+        if as_json:
+            print_json(summary)
+        else:
+            progress.print_summary(console, summary)
+        if log is not None:
+            with open(log, "w", encoding="utf-8", closefd=False) as stream:
+                stream.write(json.dumps(summary, indent=2, default=str) + "\n")
     if code := _exit_code(outcome, interrupted=interrupted):
         raise typer.Exit(code)
 

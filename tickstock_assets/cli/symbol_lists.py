@@ -31,7 +31,7 @@ def in_file(file: Path) -> list[str]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             lines = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"--file: expected a readable CSV file, found {file} ({_why(error)}); name another") from None
     if not any(lines):
         raise ConfigError(f"{file}: expected a header `{HEADER}` and a symbol a line, found an empty file; fill it")
@@ -72,5 +72,7 @@ def _checked(found: list[tuple[str, str]], where: str) -> list[str]:
     return list(dict.fromkeys(symbol for symbol, _ in found))
 
 
-def _why(error: OSError | UnicodeDecodeError) -> str:
+def _why(error: OSError | UnicodeDecodeError | csv.Error) -> str:
+    if isinstance(error, csv.Error):
+        return f"{error}; is a quote left open?"
     return str(error.strerror) if isinstance(error, OSError) else "not UTF-8 text"

@@ -54,7 +54,7 @@ def read_watch_list(text: str) -> WatchList:
     lines = [
         (number, cells)
         for number, line in enumerate(text.splitlines(), start=1)
-        if (cells := [cell.strip() for cell in next(csv.reader([line]), [])]) and any(cells)
+        if (cells := _cells(line)) and any(cells)
     ]
     if not lines:
         found.problems[1] = "expected a symbol a line, found an empty file; fill it"
@@ -80,6 +80,13 @@ def read_watch_list(text: str) -> WatchList:
             found.problems[number] += f"; the lines after it are not read, as {MOST_PROBLEMS} have mistakes"
             break
     return found
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line]), [])]
+    except csv.Error:  # a field of more than 100,000 characters: no symbol, and told as such
+        return [line[:40]]
 
 
 def report(problems: Mapping[int, str]) -> Sequence[str]:

@@ -58,7 +58,7 @@ def _header(path: Path) -> list[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             header = next(csv.reader(lines), [])
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PermanentProviderError(
             f"{path}: expected a CSV file in UTF-8, found one that cannot be read ({error})"
         ) from None

@@ -77,6 +77,8 @@ def export(engine: Engine, folder: Path, selection: Selection, on_progress: Prog
     exported = Exported()
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
+        # A table is one statement, however large.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         below = driver(connection)
         tables = _chosen(_tables(below), selection)
         _require_symbols(below, selection)
