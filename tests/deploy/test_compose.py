@@ -22,6 +22,7 @@ from tests.deploy.compose_file import (
 )
 from tickstock_assets.defs.celery_runs import FINISHED_WITHIN_SECONDS
 from tickstock_assets.defs.launching import dagster_environment
+from tickstock_assets.settings import Settings
 
 DEPLOY = PROJECT / "deploy"
 WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
@@ -144,6 +145,16 @@ def test_keys_of_providers_reach_only_what_runs_the_projects_code() -> None:
         "worker",
         "metrics",
     }
+
+
+def test_settings_do_not_move_what_the_services_share() -> None:
+    """What stands under `environment` goes before `env_file`; of two services that share something both have it there."""
+    fixed = {"TICKSTOCK_HOME", "TICKSTOCK_DATABASE_URL"}
+    for name, service in SERVICES.items():
+        if "env_file" in service:
+            assert fixed <= service["environment"].keys(), name
+        if name in {"code", "worker", "metrics", "webserver", "daemon"}:
+            assert service["environment"]["TICKSTOCK_DAGSTER_DATABASE"] == Settings().dagster_database
 
 
 def test_what_holds_secrets_is_not_committed_and_not_in_the_image() -> None:

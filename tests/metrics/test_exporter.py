@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import psycopg
 import pytest
 import urllib3
 import uvicorn
@@ -79,7 +80,9 @@ ROWS = """
         SELECT gen_random_uuid(), 'S0001', 'r', 'why', 'sample', 'daily_bars', '1', '{}', gone
         FROM unnest('{NULL,NULL,2024-01-01}'::timestamptz[]) gone;
     INSERT INTO touched_buckets (symbol, timestamp, intraday_at)
-        VALUES ('S0001', '2012-07-02 14:00Z', now()), ('S0001', '2012-07-02 15:00Z', NULL);
+        VALUES ('S0001', '2012-07-02 14:00Z', now()), ('S0001', '2012-07-02 15:00Z', NULL),
+               -- Of a session that may be under way, and an hour that is.
+               ('S0001', date_trunc('hour', now()) - interval '4 hours', now()), ('S0001', date_trunc('hour', now()), NULL);
     INSERT INTO alerts (kind, subject, severity, message, times, first_at, last_at, resolved_at)
         VALUES ('lag', 'a', 'warning', 'm', 4, now(), now(), NULL), ('lag', 'b', 'warning', 'm', 3, now(), now(), now()),
                ('run_failed', 'x', 'error', 'm', 2, now(), now(), NULL);
@@ -168,6 +171,15 @@ def test_a_collection_that_takes_long_is_counted_and_says_how_the_database_is(
     assert value(found, "collection_errors_total", group="database") == 0
     wait_until(lambda: b"tickstock_table_rows{" in exporter.metrics())
     exporter.close()
+
+
+def test_connections_to_other_databases_of_the_server_count(scrape: tuple[Project, Callable[[], Samples]]) -> None:
+    project, collect = scrape
+    other = project.engine.url.set(drivername="postgresql", database="postgres")
+    with psycopg.connect(other.render_as_string(hide_password=False), application_name="another project") as connection:
+        connection.commit()
+        found = collect()
+    assert value(found, "database_connections", application="another project", state="idle") == 1
 
 
 def nowhere(tmp_path: Path, address: str) -> Settings:

@@ -50,6 +50,15 @@ def test_a_session_is_in_utc_with_a_bound_on_its_statements_and_a_name(empty_dat
     assert said == ["UTC", "10min", "a notebook"]
 
 
+def test_options_of_the_address_are_kept_behind_ours(empty_database: Engine) -> None:
+    url = empty_database.url.update_query_dict({"options": "-c work_mem=7MB -c timezone=Asia/Tokyo"})
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        said = [connection.execute(text(f"SHOW {name}")).scalar_one() for name in ("work_mem", "timezone")]
+    engine.dispose()
+    assert said == ["7MB", "UTC"]
+
+
 def test_a_statement_that_takes_too_long_is_given_up_by_the_server(empty_database: Engine) -> None:
     engine = open_engine(empty_database.url, limits=Limits(statement_timeout_seconds=1))
     with engine.connect() as connection, pytest.raises(OperationalError, match="statement timeout"):

@@ -30,10 +30,10 @@ def of_health(found: Health, disk: Disk) -> Iterator[Metric]:
 
 
 def of_connections(connection: Connection) -> Iterator[Metric]:
-    """Yield the connections that the pools of all processes have open."""
+    """Yield the connections to the server, which has one limit for all its databases."""
     used = GaugeMetricFamily(
         "tickstock_database_connections",
-        "Connections to the database by application and state, but the exporter's own.",
+        "Connections to the server by application and state, but the exporter's own.",
         labels=["application", "state"],
     )
     for application, state, number in measurements.connections(connection):
@@ -95,7 +95,7 @@ def of_work(connection: Connection) -> Iterator[Metric]:
     intraday, daily = measurements.stale_hours(connection)
     stale = GaugeMetricFamily(
         "tickstock_rollup_stale_hours",
-        "Hours of symbols whose minutes were written to and whose rollups are not computed anew yet.",
+        "Hours of symbols whose minutes were written to and whose rollups are overdue: an hour after theirs, a day for days.",
         labels=["rollup"],
     )
     stale.add_metric(["intraday"], intraday)

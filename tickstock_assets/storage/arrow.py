@@ -22,7 +22,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import DisconnectionError
 
 from tickstock_assets.domain.errors import DatabaseError
-from tickstock_assets.storage.database import CONNECT_TIMEOUT_SECONDS, DEFAULT_LIMITS
+from tickstock_assets.storage.database import CONNECT_TIMEOUT_SECONDS, DEFAULT_LIMITS, session_options
 from tickstock_assets.storage.pool import RECYCLE_SECONDS, BoundedPool, Limits, PoolUse, place
 from tickstock_assets.storage.retry import (
     ATTEMPTS,
@@ -187,14 +187,13 @@ def _require_alive(connection: Any, record: Any, _proxy: object) -> None:
 def _address(url: URL, application_name: str, limits: Limits) -> str:
     """Return libpq's own notation; in a URL it does not take a plus for a blank."""
     given = {name: value for name, value in url.query.items() if isinstance(value, str)}
-    options = f"-c timezone=UTC -c statement_timeout={limits.statement_timeout_seconds}s"
     return make_conninfo(
         **{
             **url.translate_connect_args(username="user", database="dbname"),
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             **given,
             "application_name": application_name,
-            "options": f"{given.get('options', '')} {options}".strip(),
+            "options": session_options(url, limits),
         }
     )
 

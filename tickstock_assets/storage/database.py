@@ -121,7 +121,7 @@ def open_engine(url: URL, application_name: str = "tickstock", limits: Limits = 
             connect_args={
                 "connect_timeout": CONNECT_TIMEOUT_SECONDS,
                 "application_name": application_name,
-                "options": f"-c timezone=UTC -c statement_timeout={limits.statement_timeout_seconds}s",
+                "options": session_options(url, limits),
             },
         )
     except ArgumentError as error:
@@ -137,6 +137,12 @@ def open_engine(url: URL, application_name: str = "tickstock", limits: Limits = 
             "or unset TICKSTOCK_DATABASE_URL to use the embedded one"
         )
     return engine
+
+
+def session_options(url: URL, limits: Limits) -> str:
+    """Return what a session is opened with: the options of its address, and ours, which go before them."""
+    ours = f"-c timezone=UTC -c statement_timeout={limits.statement_timeout_seconds}s"
+    return " ".join([*url.normalized_query.get("options", ()), ours])
 
 
 def open_database(

@@ -29,7 +29,7 @@ ROWS_OF_HYPERTABLES = """
 """
 CONNECTIONS = text("""
     SELECT coalesce(nullif(application_name, ''), 'unknown') AS application, coalesce(state, 'unknown') AS state, count(*) AS n
-    FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1, 2 ORDER BY 1, 2
+    FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2 ORDER BY 1, 2
 """)
 OPEN_GAPS = text("""
     SELECT coalesce(class, 'unknown') AS class, timeframe::text AS timeframe, count(*) AS gaps,
@@ -40,8 +40,10 @@ QUARANTINED = text("""
     SELECT dataset, count(*) AS n FROM quarantined_bars WHERE released_at IS NULL AND superseded_at IS NULL
     GROUP BY 1 ORDER BY 1
 """)
+# An hour under way is touched again with every minute of it, and a session's are not rolled up before it has closed.
 STALE_HOURS = text("""
-    SELECT count(*) FILTER (WHERE intraday_at IS NULL) AS intraday, count(*) FILTER (WHERE daily_at IS NULL) AS daily
+    SELECT count(*) FILTER (WHERE intraday_at IS NULL AND timestamp < now() - interval '2 hours') AS intraday,
+           count(*) FILTER (WHERE daily_at IS NULL AND timestamp < now() - interval '1 day') AS daily
     FROM touched_buckets
 """)
 ALERTS = text("""
@@ -80,7 +82,7 @@ def table_rows(connection: Connection) -> dict[str, int]:
 
 
 def connections(connection: Connection) -> list[tuple[str, str, int]]:
-    """Return application, state and number of the connections to this database, without the one that asks."""
+    """Return application, state and number of the connections to the server, without the one that asks."""
     return [(row.application, row.state, row.n) for row in connection.execute(CONNECTIONS)]
 
 
@@ -112,7 +114,7 @@ def quarantined(connection: Connection) -> dict[str, int]:
 
 
 def stale_hours(connection: Connection) -> tuple[int, int]:
-    """Return of how many hours the intraday and the daily rollups are to be computed anew."""
+    """Return of how many hours the intraday and the daily rollups are overdue."""
     row = connection.execute(STALE_HOURS).one()
     return row.intraday, row.daily
 
