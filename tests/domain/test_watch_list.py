@@ -40,6 +40,8 @@ def test_the_same_symbol_may_be_wanted_by_day_and_by_minute() -> None:
         ("A PL", "expected a symbol such as AAPL or BRK.B, found 'A PL'; correct it"),
         (",XNYS", "expected a symbol such as AAPL or BRK.B, found ''; correct it"),
         ("IBM,NOWHERE", "Exchange 'NOWHERE': expected an ISO 10383 code"),
+        # What is written down of Tel Aviv contradicts itself.
+        ("TEVA,XTAE", "Exchange 'XTAE': expected a calendar that exchange_calendars can make, found "),
         ("IBM,,31.1.2020", "IBM: expected a start such as 2020-01-31, found '31.1.2020'; correct it"),
         ("IBM,,2020-02-30", "IBM: expected a start such as 2020-01-31, found '2020-02-30'; correct it"),
         ("IBM,,,fortnight", "timeframe: expected one of 1m, 5m, 15m, 1h, 1d"),

@@ -41,6 +41,11 @@ _UNITED_STATES = ExtendedHours(pd.Timedelta(hours=4), pd.Timedelta(hours=20), pd
 EXTENDED_HOURS: Mapping[str, ExtendedHours] = {"XNYS": _UNITED_STATES, "XNAS": _UNITED_STATES}
 
 
+def has_calendar(exchange: str) -> bool:
+    """Whether there is a calendar of an exchange of this code."""
+    return exchange in exchange_calendars.get_calendar_names(include_aliases=True)
+
+
 @functools.cache
 def calendar_of(exchange: str) -> exchange_calendars.ExchangeCalendar:
     """Return the calendar of an exchange, from 1960 to 2049 as far as its holidays are known.
@@ -61,7 +66,13 @@ def calendar_of(exchange: str) -> exchange_calendars.ExchangeCalendar:
 
 def _as_far_as_known(exchange: str) -> exchange_calendars.ExchangeCalendar:
     """Return the calendar of an exchange whose holidays are written down for some years only."""
-    last_twenty_years = exchange_calendars.get_calendar(exchange)
+    try:
+        last_twenty_years = exchange_calendars.get_calendar(exchange)
+    except ValueError as error:
+        raise ConfigError(
+            f"Exchange {exchange!r}: expected a calendar that exchange_calendars can make, found {str(error)[:80]!r}...; "
+            "take that of an exchange with the same sessions"
+        ) from None
     first, last = last_twenty_years.bound_min() or FIRST_DAY, last_twenty_years.bound_max() or LAST_DAY
     try:
         return exchange_calendars.get_calendar(exchange, start=max(first, FIRST_DAY), end=min(last, LAST_DAY))

@@ -13,6 +13,7 @@ from tickstock_assets.domain.errors import ContractError
 REASONS = {
     "invalid_symbol": "{symbol!r} is not a symbol",
     "wrong_symbol": "asked for {asked_for}, got {symbol}",
+    "unknown_exchange": "exchange {exchange!r} has no calendar; XNYS is one that has, or 24/7",
     "missing_value": "{columns} is missing or cannot be read",
     "non_positive_price": "{columns} is not above 0",
     "negative_volume": "volume {volume:g} is below 0",

@@ -6,6 +6,8 @@ A check's `error` is the rule that quarantine, asset checks and reports speak of
 import pandas as pd
 import pandera.pandas as pa
 
+from tickstock_assets.domain.exchanges import has_calendar
+
 TIMEFRAMES = ("1m", "5m", "15m", "1h", "1d")
 DIRECTIONS = ("bullish", "bearish")
 FAMILIES = ("candlestick", "chart", "wyckoff")
@@ -177,7 +179,7 @@ def trades(sessions: pd.DataFrame) -> pa.DataFrameSchema:
 SYMBOLS = pa.DataFrameSchema(
     {
         "symbol": pa.Column(str, pa.Check.str_matches(SYMBOL_PATTERN, error="invalid_symbol")),
-        "exchange": pa.Column(str),
+        "exchange": pa.Column(str, pa.Check(lambda codes: codes.map(has_calendar), error="unknown_exchange")),
         "list_date": pa.Column("datetime64[us]", nullable=True),
     },
     checks=_unique_key("symbol"),

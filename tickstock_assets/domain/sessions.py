@@ -43,15 +43,24 @@ def trading_sessions(exchange: str, start: date, end: date) -> pd.DataFrame:
     """
     if end < start:
         raise ConfigError(f"Sessions of {exchange}: expected an end on or after {start}, found {end}")
-    known = _all_sessions(exchange)
-    first, last = known["session"].iloc[0].date(), known["session"].iloc[-1].date()
-    if start.year < first.year or end.year > last.year:
+    known, years = _all_sessions(exchange), known_years(exchange)
+    if start.year < years.start or end.year >= years.stop:
         raise ConfigError(
-            f"Sessions of {exchange}: expected days from {first.year} to {last.year}, for which its holidays are known, "
-            f"found {start} to {end}"
+            f"Sessions of {exchange}: expected days from {years.start} to {years.stop - 1}, for which its holidays are "
+            f"known, found {start} to {end}"
         )
     places = known["session"].searchsorted([pd.Timestamp(start), pd.Timestamp(end) + pd.Timedelta(days=1)])
     return known.iloc[places[0] : places[1]].reset_index(drop=True)
+
+
+def known_years(exchange: str) -> range:
+    """Return the years for which the holidays of an exchange are known.
+
+    Raises:
+        ConfigError: the exchange is unknown.
+    """
+    sessions = _all_sessions(exchange)["session"]
+    return range(sessions.iloc[0].year, sessions.iloc[-1].year + 1)
 
 
 @functools.cache
