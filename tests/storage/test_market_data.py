@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.storage import bars
 from tickstock_assets.storage.adjusted_bars import Adjustment
 from tickstock_assets.storage.bulk import OPEN_LOADS, Scope, merge
 from tickstock_assets.storage.market_data import MarketReader
@@ -619,6 +620,54 @@ def test_a_symbol_with_minutes_only_is_adjusted_to_the_last_of_them(
     assert (first["close"], first["volume"]) == (5.0, 200.0)
     before = reader.bars("AAPL", "1m", adjusted="splits", as_of=STAMP + timedelta(days=2), columns=["close"])
     assert before["close"].to_pylist()[0] == 10.0
+
+
+def test_an_event_that_two_sources_date_differently_counts_once(split_and_paid: Engine, reader: MarketReader) -> None:
+    once = reader.bars("AAPL", adjusted="all")
+    with split_and_paid.begin() as connection:
+        # Alpha Vantage ranks before the sample; its days are the day before and the day after.
+        connection.execute(
+            text("INSERT INTO splits VALUES ('AAPL', :day, 'sample', 2, 4, :stamp)"),
+            {"day": DAYS[2] - timedelta(days=6), "stamp": STAMP},
+        )
+        connection.execute(text("UPDATE splits SET source = 'alpha_vantage' WHERE split_from = 1"))
+        connection.execute(
+            text("""
+                INSERT INTO dividends (symbol, ex_dividend_date, source, cash_amount, recorded_at)
+                VALUES ('AAPL', :day, 'alpha_vantage', 1.02, :stamp)
+            """),
+            {"day": DAYS[3], "stamp": STAMP},
+        )
+        connection.execute(
+            text("UPDATE dividends SET ex_dividend_date = :day WHERE source = 'sample'"), {"day": DAYS[2]}
+        )
+        assert bars.splits(connection)["execution_date"].dt.date.tolist() == [DAYS[2]]
+        assert bars.dividends(connection).to_dict("records") == [
+            {"symbol": "AAPL", "ex_dividend_date": pd.Timestamp(DAYS[3]), "cash_amount": 1.02}
+        ]
+    assert reader.bars("AAPL", adjusted="all") == once
+    with split_and_paid.begin() as connection:
+        # Another ratio, and another amount, are other events.
+        connection.execute(text("UPDATE splits SET split_from = 3 WHERE source = 'sample'"))
+        connection.execute(text("UPDATE dividends SET cash_amount = 2 WHERE source = 'sample'"))
+        assert len(bars.splits(connection)) == 2
+        assert bars.dividends(connection)["cash_amount"].tolist() == [2, 1.02]
+
+
+def test_a_dividend_that_no_close_measures_is_refused_and_not_left_out(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    with split_and_paid.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_daily WHERE date < :day"), {"day": DAYS[3]})
+        connection.execute(text("UPDATE dividends SET ex_dividend_date = :day"), {"day": DAYS[2]})
+    with pytest.raises(
+        ConfigError,
+        match=r"AAPL: expected a daily bar in the month up to the dividend of 2024-07-03.+, found none; load",
+    ):
+        reader.bars("AAPL", "1m", adjusted="all")
+    assert reader.bars("AAPL", "1m", adjusted="splits").num_rows == 5
+    # Of what comes after it nothing is to be adjusted.
+    assert reader.bars("AAPL", adjusted="all").num_rows == 1
 
 
 @pytest.mark.usefixtures("split_and_paid")

@@ -101,12 +101,16 @@ def actions_due(engine: Engine, lineup: Lineup, symbols: Sequence[str]) -> list[
 def store_actions(
     connection: Connection, provider: Provider, splits: pd.DataFrame, dividends: pd.DataFrame, wanted: Sequence[str]
 ) -> None:
-    """Bring the splits and dividends of some symbols into their tables; those no longer listed go."""
+    """Bring the splits and dividends of some symbols into their tables; those no longer listed go.
+
+    Of a symbol that nothing is listed of any more what is stored stays: that is how a vendor answers who has forgotten it,
+    or has a bad day.
+    """
     for table, contract, rows in (("splits", SPLITS, splits), ("dividends", DIVIDENDS, with_type(dividends))):
         listed = rows[rows["symbol"].isin(wanted)].reset_index(drop=True)
         source = source_of(provider, Dataset(table))
         valid, _ = keep_valid(connection, source, listed, contract)
-        scope = Scope(where={"source": [provider.name], "symbol": list(wanted)})
+        scope = Scope(where={"source": [provider.name], "symbol": sorted(listed["symbol"].unique())})
         merge(connection, table, valid.assign(source=provider.name), scope)
         all_days = [Window(symbol, date.min, provider.horizon()) for symbol in wanted]
         ledger.mark_stored(connection, source, all_days, datetime.now(UTC))

@@ -18,6 +18,7 @@ from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage import table_columns
 from tickstock_assets.storage.arrow import ArrowPool
 from tickstock_assets.storage.bar_requests import PRICES, REVISIONS, TABLES, BarRequest
+from tickstock_assets.storage.counted_actions import counted_dividends, counted_splits
 from tickstock_assets.storage.session_times import sessions_between
 
 type Floats = npt.NDArray[np.float64]
@@ -26,6 +27,8 @@ type Kind = Literal["none", "splits", "all"]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
 # An exchange is closed for less than this, also around the longest holidays.
 LONGEST_CLOSURE = timedelta(days=15)
+# A dividend is measured by the close before it; an older one is of a time whose bars are missing.
+MEASURED_WITHIN = timedelta(days=31)
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,41 @@ def _factors(
         dividends = _up_to(_dividends(pool, request, names, first), "ex_dividend_date", last_bars)
         # The close before the first ex-date may be one that is not asked for.
         payers = tuple(sorted(dividends["symbol"].unique()))
-        daily = BarRequest(payers, "1d", first - LONGEST_CLOSURE, None, request.as_of, ("close",))
+        daily = BarRequest(payers, "1d", first - MEASURED_WITHIN, None, request.as_of, ("close",))
         closes = pool.read(*daily.statement()).to_pandas(date_as_object=False)
+        _require_closes(dividends, closes, symbols, day)
     # The factors of a bar are what becomes of a price and a volume of 1.
     ones = pd.DataFrame({"symbol": symbols.to_numpy(), "date": day, "close": 1.0, "volume": 1.0})
     found = adjust(ones, splits, dividends, basis, wanted.convention, closes=closes)
     return found["close"].to_numpy(np.float64), found["volume"].to_numpy(np.float64)
+
+
+def _require_closes(
+    dividends: pd.DataFrame, closes: pd.DataFrame, symbols: "pd.Series[Any]", day: npt.NDArray[np.datetime64]
+) -> None:
+    """Refuse to adjust a bar for a dividend that no close measures: without one it would count for nothing.
+
+    Raises:
+        ConfigError: a bar that is read is before an ex-date which has no daily bar in the month up to it.
+    """
+    first_bar = pd.Series(day, dtype="datetime64[us]").groupby(symbols.to_numpy()).min()
+    dated = dividends.assign(ex_day=dividends["ex_dividend_date"].astype("datetime64[us]"))
+    dated = dated[(dated["ex_day"] > dated["symbol"].map(first_bar)).to_numpy()].sort_values("ex_day")
+    if dated.empty:
+        return
+    have = closes.assign(close_day=closes["date"].astype("datetime64[us]"))[["symbol", "close_day"]].sort_values(
+        "close_day"
+    )
+    found = pd.merge_asof(
+        dated, have, left_on="ex_day", right_on="close_day", by="symbol", tolerance=pd.Timedelta(MEASURED_WITHIN)
+    )
+    without = found[found["close_day"].isna()]
+    if len(without):
+        one = without.iloc[0]
+        raise ConfigError(
+            f"{one['symbol']}: expected a daily bar in the month up to the dividend of {one['ex_day']:%Y-%m-%d}, which is "
+            "measured by its close, found none; load or roll up its daily bars, or adjust for splits only"
+        )
 
 
 def _up_to(events: pd.DataFrame, column: str, last_bars: pd.DataFrame | None) -> pd.DataFrame:
@@ -163,12 +195,7 @@ def _last_of(pool: ArrowPool, request: BarRequest, names: list[str]) -> pa.Table
 def _splits(pool: ArrowPool, request: BarRequest, names: list[str]) -> pd.DataFrame:
     """Return symbol, execution_date, split_from, split_to; of several sources the one that ranks first."""
     events, parameters = _known_events(request, names, "splits", "symbol, execution_date, source, split_from, split_to")
-    statement = f"""
-        SELECT DISTINCT ON (symbol, execution_date)
-               symbol::text, execution_date, split_from::float8, split_to::float8
-        FROM ({events}) AS known ORDER BY symbol, execution_date, source_rank(source), source
-    """  # noqa: S608 our own fragments
-    return _frame(pool, statement, parameters)
+    return _frame(pool, counted_splits(events), parameters)
 
 
 def _dividends(pool: ArrowPool, request: BarRequest, names: list[str], after: date) -> pd.DataFrame:
@@ -176,11 +203,8 @@ def _dividends(pool: ArrowPool, request: BarRequest, names: list[str], after: da
     events, parameters = _known_events(request, names, "dividends", "symbol, ex_dividend_date, source, cash_amount")
     parameters.append(after)
     statement = f"""
-        SELECT symbol, ex_dividend_date, sum(cash_amount)::float8 AS cash_amount FROM (
-            SELECT symbol::text, ex_dividend_date, cash_amount,
-                   rank() OVER (PARTITION BY symbol, ex_dividend_date ORDER BY source_rank(source), source) AS place
-            FROM ({events}) AS known WHERE ex_dividend_date > ${len(parameters)}::date) AS ranked
-        WHERE place = 1 GROUP BY symbol, ex_dividend_date ORDER BY symbol, ex_dividend_date
+        SELECT * FROM ({counted_dividends(events)}) AS counted WHERE ex_dividend_date > ${len(parameters)}::date
+        ORDER BY symbol, ex_dividend_date
     """  # noqa: S608 our own fragments
     return _frame(pool, statement, parameters)
 

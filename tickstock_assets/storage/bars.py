@@ -15,6 +15,7 @@ import pyarrow.csv
 from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.storage.counted_actions import counted_dividends, counted_splits
 from tickstock_assets.storage.database import driver
 from tickstock_assets.storage.ledger import Source
 
@@ -196,11 +197,7 @@ def splits(connection: Connection) -> pd.DataFrame:
     """Return symbol, execution_date, split_from, split_to; of several sources the one that ranks first."""
     return query(
         connection,
-        """
-        SELECT DISTINCT ON (symbol, execution_date)
-               symbol, execution_date, split_from::float8, split_to::float8 FROM splits
-        ORDER BY symbol, execution_date, source_rank(source)
-        """,
+        counted_splits("SELECT * FROM splits"),
         {},
         {"symbol": "str", "execution_date": "datetime64[us]", "split_from": "float64", "split_to": "float64"},
     )
@@ -210,12 +207,7 @@ def dividends(connection: Connection) -> pd.DataFrame:
     """Return symbol, ex_dividend_date, cash_amount; of several sources the one that ranks first."""
     return query(
         connection,
-        """
-        SELECT symbol, ex_dividend_date, sum(cash_amount)::float8 AS cash_amount FROM (
-            SELECT *, rank() OVER (PARTITION BY symbol, ex_dividend_date ORDER BY source_rank(source), source) AS place
-            FROM dividends) AS ranked
-        WHERE place = 1 GROUP BY symbol, ex_dividend_date ORDER BY symbol, ex_dividend_date
-        """,
+        counted_dividends("SELECT * FROM dividends"),
         {},
         {"symbol": "str", "ex_dividend_date": "datetime64[us]", "cash_amount": "float64"},
     )

@@ -1,0 +1,44 @@
+"""Which splits and dividends count where several sources have recorded them: SQL on rows of theirs.
+
+Of one event that two sources date differently the one of the better rank counts, or prices would be adjusted for it twice.
+"""
+
+# Two sources that differ by more than this speak of two events.
+SAME_EVENT_DAYS = 7
+
+
+def counted_splits(rows: str) -> str:
+    """Return the query of symbol, execution_date, split_from, split_to, by symbol and day.
+
+    Args:
+        rows: a query or table of these columns and source.
+    """
+    return f"""
+        WITH known AS (SELECT * FROM ({rows}) AS r)
+        SELECT DISTINCT ON (symbol, execution_date) symbol::text, execution_date, split_from::float8, split_to::float8
+        FROM known s WHERE NOT EXISTS (
+            SELECT FROM known b WHERE b.symbol = s.symbol
+              AND (source_rank(b.source), b.source) < (source_rank(s.source), s.source)
+              AND abs(b.execution_date - s.execution_date) <= {SAME_EVENT_DAYS}
+              AND b.split_from * s.split_to = b.split_to * s.split_from)
+        ORDER BY symbol, execution_date, source_rank(source), source
+    """  # noqa: S608 our own fragments
+
+
+def counted_dividends(rows: str) -> str:
+    """Return the query of symbol, ex_dividend_date, cash_amount, by symbol and day; what is paid on one day is added up.
+
+    Args:
+        rows: a query or table of these columns and source.
+    """
+    return f"""
+        WITH known AS (SELECT * FROM ({rows}) AS r)
+        SELECT symbol::text, ex_dividend_date, sum(cash_amount)::float8 AS cash_amount FROM (
+            SELECT *, rank() OVER (PARTITION BY symbol, ex_dividend_date ORDER BY source_rank(source), source) AS place
+            FROM known s WHERE NOT EXISTS (
+                SELECT FROM known b WHERE b.symbol = s.symbol
+                  AND (source_rank(b.source), b.source) < (source_rank(s.source), s.source)
+                  AND abs(b.ex_dividend_date - s.ex_dividend_date) <= {SAME_EVENT_DAYS}
+                  AND b.ex_dividend_date <> s.ex_dividend_date AND b.cash_amount = s.cash_amount)) AS ranked
+        WHERE place = 1 GROUP BY symbol, ex_dividend_date ORDER BY symbol, ex_dividend_date
+    """  # noqa: S608 our own fragments
