@@ -76,8 +76,8 @@ def _strategy_names(frame: pd.DataFrame) -> pd.Series:
 
 def _result_rows(report: BacktestReport) -> pd.DataFrame:
     rows = report.results.assign(strategy_name=_strategy_names(report.results), timeframe="1d")
-    for column, moment in (("start_date", "start"), ("end_date", "end")):
-        rows[column] = rows.pop(moment).dt.tz_localize(None).dt.normalize()
+    for column, session in (("start_date", "start"), ("end_date", "end")):
+        rows[column] = rows.pop(session)
     return rows.drop(columns="variant")
 
 

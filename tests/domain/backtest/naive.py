@@ -137,7 +137,7 @@ def _first_at_or_after(bars, instant):
 
 def _gone_ex(bars, number, dividends):
     """The dividends whose first bar on or after the ex-date is this one."""
-    before, today = bars[number - 1]["timestamp"].date(), bars[number]["timestamp"].date()
+    before, today = bars[number - 1]["date"].date(), bars[number]["date"].date()
     return [d for d in dividends if before < d["ex_dividend_date"] <= today]
 
 

@@ -24,10 +24,17 @@ def make_bars(prices, *, factors=None, symbol="AAA", days=None):
     """Return a symbol's bars from its (open, high, low, close) as traded, one a day."""
     factors = factors or [1.0] * len(prices)
     rows = [
-        (symbol, session_open(day), session_close(day), *(price * factor for price in bar), factor)
+        (
+            symbol,
+            FIRST_DAY + timedelta(days=day),
+            session_open(day),
+            session_close(day),
+            *(price * factor for price in bar),
+            factor,
+        )
         for day, bar, factor in zip(days or range(len(prices)), prices, factors, strict=True)
     ]
-    return pd.DataFrame(rows, columns=list(BAR_COLUMNS))
+    return pd.DataFrame(rows, columns=list(BAR_COLUMNS)).astype({"date": "datetime64[us]"})
 
 
 def detect(day, direction="bullish", *, stop=float("nan"), symbol="AAA", pattern="hammer", known_at=None):
@@ -50,6 +57,12 @@ def make_dividends(*rows):
     """Return dividends as a frame from (symbol, day, cash) rows."""
     named = [(symbol, FIRST_DAY + timedelta(days=day), cash) for symbol, day, cash in rows]
     return pd.DataFrame(named, columns=list(DIVIDEND_COLUMNS))
+
+
+def in_sydney(frame):
+    """Return bars or detections as of an exchange that opens at 23:00 UTC on the day before its session."""
+    moments = [name for name in ("timestamp", "session_close", "known_at") if name in frame]
+    return frame.assign(**{name: frame[name] - timedelta(hours=15, minutes=30) for name in moments})
 
 
 # Prices in sixteenths, and factors made of 2 and 3, keep every comparison with a stop exact in both implementations.

@@ -10,6 +10,7 @@ from tests.domain.backtest import naive
 from tests.domain.backtest.samples import (
     TERMS,
     detect,
+    in_sydney,
     make_bars,
     make_detections,
     make_dividends,
@@ -242,6 +243,14 @@ def test_a_dividend_during_a_halt_is_paid_by_the_next_bar():
     trades = run_backtest(bars, make_detections(detect(0)), dividends, FREE).trades
     # Regular and special dividends of one date add up.
     assert trades["dividends"].tolist() == pytest.approx([75.0])
+
+
+def test_the_ex_date_is_the_date_of_the_session_also_where_that_opens_on_the_day_before_in_utc():
+    bars, detections = in_sydney(make_bars(CALM)), in_sydney(make_detections(detect(0), detect(1, pattern="engulfing")))
+    trades = run_backtest(bars, detections, make_dividends(("AAA", 2, 0.5)), FREE).trades
+    # Day 2 opens at 23:00 UTC of day 1. Who bought on day 2 gets nothing; the 100 shares bought on day 1 get 0.5 each.
+    assert trades["pattern"].tolist() == ["engulfing", "hammer"]
+    assert trades["dividends"].tolist() == pytest.approx([0.0, 50.0])
 
 
 def test_the_dividend_of_an_unlisted_symbol_is_left_aside():

@@ -6,6 +6,7 @@ import pytest
 
 from tests.domain.backtest.samples import (
     detect,
+    in_sydney,
     make_bars,
     make_detections,
     make_dividends,
@@ -48,6 +49,7 @@ def test_basis_points_are_ten_thousandths():
         (lambda bars: bars.iloc[:0], "bars: expected at least one row"),
         (lambda bars: bars.iloc[::-1], "AAA 2024-01-03 14:30:00.*not"),
         (lambda bars: pd.concat([bars, bars]), "AAA 2024-01-02 14:30:00.*not"),
+        (lambda bars: bars.assign(date=bars["date"].iloc[0]), "AAA 2024-01-03 14:30:00.*not"),
         (lambda bars: bars.assign(low=[10.0, 0.0, 10.0]), "AAA 2024-01-03.*expected low above 0, found 0.0"),
         (lambda bars: bars.assign(high=[10.0, np.inf, 10.0]), "expected high above 0, found inf"),
         (lambda bars: bars.assign(open=[10.0, np.nan, 10.0]), "expected open in every row, found 1 without"),
@@ -92,6 +94,15 @@ def test_the_first_bar_at_or_after_an_instant_is_the_symbols_own():
     instants = pd.DatetimeIndex([session_open(day) for day in (1, 2, 6, 1, 4)]).to_numpy("datetime64[ns]")
     # AAA on days 1, 2 and 6, then BBB on days 1 and 4.
     assert market.bar_at_or_after(np.array([0, 0, 0, 1, 1]), instants).tolist() == [1, 2, -1, 4, -1]
+
+
+def test_the_sessions_of_exchanges_that_open_at_different_hours_are_those_of_the_same_dates():
+    bars = pd.concat([make_bars(FLAT), in_sydney(make_bars(FLAT, symbol="BBB", days=[1, 2, 3]))])
+    market = lay_out_market(bars, make_dividends())
+    assert market.sessions.strftime("%m-%d").tolist() == ["01-02", "01-03", "01-04", "01-05"]
+    assert market.session.tolist() == [0, 1, 2, 1, 2, 3]
+    # BBB's session of 3 January opens on the 2nd at 23:00.
+    assert market.session_start.strftime("%d %H:%M").tolist() == ["02 14:30", "02 23:00", "03 23:00", "04 23:00"]
 
 
 def test_an_instant_of_another_time_zone_is_the_same_instant():

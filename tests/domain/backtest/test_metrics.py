@@ -9,8 +9,10 @@ from hypothesis import given, settings
 
 from tests.domain.backtest import naive
 from tests.domain.backtest.samples import (
+    FIRST_DAY,
     TERMS,
     detect,
+    in_sydney,
     make_bars,
     make_detections,
     make_dividends,
@@ -76,6 +78,27 @@ def test_a_symbol_not_yet_listed_or_no_longer_traded_holds_its_part_in_cash():
     assert report.equity["equity"].tolist() == pytest.approx([1_000, 1_000, 1_000, 1_100])
 
 
+def test_a_session_of_two_exchanges_is_one_period_of_the_portfolio():
+    bars, detections = pair(), make_detections(detect(0), detect(0, symbol="BBB"))
+    one = run_backtest(bars, detections, make_dividends(), FREE)
+    two = run_backtest(_with_bbb_in_sydney(bars), _with_bbb_in_sydney(detections), make_dividends(), FREE)
+    # AAA's 500 become 550 and 600, BBB's 400 and 250: whose session opens earlier in UTC makes no difference.
+    assert two.equity["equity"].tolist() == pytest.approx([1_000, 950, 850, 850])
+    # A session begins when the first of them opens.
+    assert two.equity["timestamp"].tolist() == in_sydney(make_bars(RISING))["timestamp"].tolist()
+    # Returns 0, -1/20, -2/19 and 0, with 2% a year free of risk.
+    excess = np.array([0, -1 / 20, -2 / 19, 0]) - 0.02 / 252
+    for report in (one, two):
+        found = row(report)
+        assert found["sharpe"] == pytest.approx(excess.mean() / excess.std(ddof=1) * math.sqrt(252))
+        assert found["sortino"] == pytest.approx(excess.mean() / math.sqrt((excess**2).mean()) * math.sqrt(252))
+
+
+def _with_bbb_in_sydney(frame):
+    there = frame["symbol"] == "BBB"
+    return pd.concat([frame[~there], in_sydney(frame[there])])
+
+
 # Scopes
 
 
@@ -112,8 +135,9 @@ def test_there_is_a_row_for_every_scope_of_every_strategy_even_without_trades():
 def test_a_scope_reaches_from_its_first_bar_to_its_last():
     bars = pd.concat([make_bars(RISING), make_bars(FALLING[:2], symbol="BBB", days=[1, 5])])
     report = report_of(bars, detect(0))
-    assert (row(report)["start"], row(report)["end"]) == (session_open(0), session_open(5))
-    assert (row(report, "BBB")["start"], row(report, "BBB")["end"]) == (session_open(1), session_open(5))
+    first, second, last = (pd.Timestamp(FIRST_DAY) + pd.Timedelta(days=day) for day in (0, 1, 5))
+    assert (row(report)["start"], row(report)["end"]) == (first, last)
+    assert (row(report, "BBB")["start"], row(report, "BBB")["end"]) == (second, last)
 
 
 # Trades
@@ -220,7 +244,10 @@ def test_every_figure_of_every_scope_is_that_of_an_account_kept_bar_by_bar(marke
         scope = scopes[found["scope"], found["pattern"], found["variant"]]
         wanted = naive.figures(scope, terms["capital"], 0.02, 252)
         assert {name: found[name] for name in wanted} == pytest.approx(wanted, rel=1e-9, abs=1e-9, nan_ok=True)
-        assert (found["start"], found["end"]) == (min(scope["equity"]), max(scope["equity"]))
+        assert (found["start"].date(), found["end"].date()) == (
+            min(scope["equity"]).date(),
+            max(scope["equity"]).date(),
+        )
     for (pattern, variant), curve in report.equity.groupby(["pattern", "variant"]):
         wanted = scopes["portfolio", pattern, variant]["equity"]
         assert curve["timestamp"].tolist() == list(wanted)

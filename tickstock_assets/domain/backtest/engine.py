@@ -45,8 +45,8 @@ def run_backtest(
     first, at the last close ('end_of_data'). A dividend belongs to who held before its ex-date.
 
     Args:
-        bars: symbol, timestamp (session open, UTC), session_close (UTC), open, high, low, close (continuous: price as
-            traded times split_factor), split_factor; sorted by symbol and timestamp.
+        bars: symbol, date (of the session), timestamp (session open, UTC), session_close (UTC), open, high, low, close
+            (continuous: price as traded times split_factor), split_factor; sorted by symbol and timestamp.
         detections: symbol, timestamp (of one of the bars), pattern, variant, direction ('bullish' or 'bearish'),
             known_at, stop_loss (as traded on the detection's bar; NaN for none); in any order.
         dividends: symbol, ex_dividend_date, cash_amount (per share as traded on the ex-date).

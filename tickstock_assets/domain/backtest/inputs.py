@@ -21,7 +21,7 @@ type Ints = NDArray[np.intp]
 type Instants = NDArray[np.datetime64]
 
 PRICES = ("open", "high", "low", "close", "split_factor")
-BAR_COLUMNS = ("symbol", "timestamp", "session_close", *PRICES)
+BAR_COLUMNS = ("symbol", "date", "timestamp", "session_close", *PRICES)
 DIVIDEND_COLUMNS = ("symbol", "ex_dividend_date", "cash_amount")
 DETECTION_COLUMNS = ("symbol", "timestamp", "pattern", "variant", "direction", "known_at", "stop_loss")
 SIDES = {"bullish": 1.0, "bearish": -1.0}
@@ -83,9 +83,11 @@ class Market:
 
     Attributes:
         symbols: names, in the order of the bars; a symbol is known by its place here.
-        sessions: the union of all symbols' timestamps, ascending.
+        sessions: the union of all symbols' session dates, ascending. Exchanges that open at different hours share them.
+        session_start: of each session, the first timestamp of its bars, UTC.
+        instants: the union of all symbols' timestamps, ascending, UTC.
         first_bar, last_bar: of each symbol, shape (n_symbols,), as places in the arrays below.
-        symbol, session: of each bar, shape (n_bars,), as places in `symbols` and `sessions`.
+        symbol, session, instant: of each bar, shape (n_bars,), as places in `symbols`, `sessions` and `instants`.
         timestamp, session_close: of each bar, UTC.
         open, high, low, close: per continuous share. split_factor: continuous shares' price over traded shares' price.
         paid: dividends per continuous share summed up to and including each bar; only differences within a symbol
@@ -94,10 +96,13 @@ class Market:
 
     symbols: pd.Index
     sessions: pd.DatetimeIndex
+    session_start: pd.DatetimeIndex
+    instants: pd.DatetimeIndex
     first_bar: Ints
     last_bar: Ints
     symbol: Ints
     session: Ints
+    instant: Ints
     timestamp: pd.DatetimeIndex
     session_close: pd.DatetimeIndex
     open: Floats
@@ -109,10 +114,16 @@ class Market:
 
     def bar_at_or_after(self, symbol: Ints, instant: Instants) -> Ints:
         """Return each symbol's first bar stamped at or after its instant, or -1 where it has none."""
-        # Bars ascend by (symbol, session), so one number per pair finds all of them in a single search.
-        width = len(self.sessions) + 1
-        session = np.searchsorted(_utc(self.sessions), instant)
-        bar = np.searchsorted(self.symbol * width + self.session, symbol * width + session)
+        return self._first_from(symbol, self.instant, np.searchsorted(_naive(self.instants), instant))
+
+    def bar_on_or_after(self, symbol: Ints, day: Instants) -> Ints:
+        """Return each symbol's first bar whose session is on or after its day, or -1 where it has none."""
+        return self._first_from(symbol, self.session, np.searchsorted(_naive(self.sessions), day))
+
+    def _first_from(self, symbol: Ints, place_of_bar: Ints, place: Ints) -> Ints:
+        # Bars ascend by (symbol, place), so one number per pair finds all of them in a single search.
+        width = len(self.instants) + 1
+        bar = np.searchsorted(self.symbol * width + place_of_bar, symbol * width + place)
         return np.where(bar <= self.last_bar[symbol], bar, -1)
 
 
@@ -120,10 +131,10 @@ def lay_out_market(bars: pd.DataFrame, dividends: pd.DataFrame) -> Market:
     """Check bars and dividends, and lay them out as arrays.
 
     Args:
-        bars: BAR_COLUMNS, sorted by symbol and timestamp, prices continuous.
+        bars: BAR_COLUMNS, sorted by symbol and timestamp, prices continuous. A bar's date is that of its session, which
+            may open on the day before in UTC.
         dividends: DIVIDEND_COLUMNS, cash per share in the ex-date's own basis. Several on one date add up; one whose
-            date has no bar belongs to the symbol's next bar; those of symbols without bars are left aside. A bar's
-            date is the UTC date of its timestamp.
+            date has no bar belongs to the symbol's next bar; those of symbols without bars are left aside.
 
     Raises:
         ContractError: a column is missing or empty, an instant has no time zone, a price is not positive, or bars are
@@ -134,18 +145,24 @@ def lay_out_market(bars: pd.DataFrame, dividends: pd.DataFrame) -> Market:
         raise ContractError("bars: expected at least one row, found none")
     timestamp = _instants(bars, "bars", "timestamp")
     symbol, symbols = pd.factorize(bars["symbol"].astype(object))
-    sessions, session = np.unique(_utc(timestamp), return_inverse=True)
+    dates = pd.DatetimeIndex(pd.to_datetime(bars["date"]))
+    instants, instant = np.unique(_naive(timestamp), return_inverse=True)
+    sessions, session = np.unique(_naive(dates), return_inverse=True)
     columns = {name: bars[name].to_numpy(np.float64) for name in PRICES}
-    _refuse_disorder(bars, symbol * len(sessions) + session)
+    for place, n_places in ((instant, len(instants)), (session, len(sessions))):
+        _refuse_disorder(bars, symbol * n_places + place)
     _refuse_unpriced(bars, columns)
     starts = np.flatnonzero(np.diff(symbol, prepend=-1))
     market = Market(
         symbols=pd.Index(symbols.tolist()),
-        sessions=pd.DatetimeIndex(sessions).tz_localize("UTC").as_unit(timestamp.unit),
+        sessions=pd.DatetimeIndex(sessions).as_unit(dates.unit),
+        session_start=pd.DatetimeIndex(pd.Series(timestamp).groupby(session).min()),
+        instants=pd.DatetimeIndex(instants).tz_localize("UTC").as_unit(timestamp.unit),
         first_bar=starts,
         last_bar=np.append(starts[1:], len(bars)) - 1,
         symbol=symbol,
         session=session,
+        instant=instant,
         timestamp=timestamp,
         session_close=_instants(bars, "bars", "session_close"),
         paid=np.zeros(len(bars)),
@@ -168,14 +185,14 @@ def lay_out_detections(detections: pd.DataFrame, market: Market) -> tuple[pd.Dat
             has no bar, or one strategy detects twice on a bar.
     """
     _require(detections, "detections", DETECTION_COLUMNS, may_be_empty=("stop_loss",))
-    timestamp = _utc(_instants(detections, "detections", "timestamp"))
-    known_at = _utc(_instants(detections, "detections", "known_at"))
+    timestamp = _naive(_instants(detections, "detections", "timestamp"))
+    known_at = _naive(_instants(detections, "detections", "known_at"))
     symbol = market.symbols.get_indexer(pd.Index(detections["symbol"].astype(object)))
     own_bar = market.bar_at_or_after(symbol, timestamp)
     side = detections["direction"].astype(object).map(SIDES).to_numpy(np.float64)
     labels = detections[["pattern", "variant"]].astype(object)
     strategy = labels.groupby(["pattern", "variant"]).ngroup().to_numpy(np.intp)
-    has_bar = (symbol >= 0) & (own_bar >= 0) & (_utc(market.timestamp)[own_bar] == timestamp)
+    has_bar = (symbol >= 0) & (own_bar >= 0) & (_naive(market.timestamp)[own_bar] == timestamp)
     placed = pd.DataFrame({"strategy": strategy, "symbol": symbol, "side": side, "timestamp": timestamp})
     _refuse_first(detections, np.isnan(side), f"expected a direction out of {', '.join(SIDES)}")
     _refuse_first(detections, ~has_bar, "expected a bar of that symbol and timestamp, found none")
@@ -191,7 +208,7 @@ def _dividends_paid(market: Market, dividends: pd.DataFrame) -> Floats:
     symbol = market.symbols.get_indexer(pd.Index(dividends["symbol"].astype(object)))
     ex_date = pd.to_datetime(dividends["ex_dividend_date"]).to_numpy("datetime64[ns]")
     cash = dividends["cash_amount"].to_numpy(np.float64)
-    ex_bar = market.bar_at_or_after(symbol, ex_date)
+    ex_bar = market.bar_on_or_after(symbol, ex_date)
     seen = (symbol >= 0) & (ex_bar >= 0)
     ex_bar, cash = ex_bar[seen], cash[seen]
     per_bar = np.bincount(ex_bar, cash * market.split_factor[ex_bar], minlength=len(market.close))
@@ -213,7 +230,7 @@ def _instants(frame: pd.DataFrame, subject: str, column: str) -> pd.DatetimeInde
     return pd.DatetimeIndex(frame[column]).tz_convert("UTC")
 
 
-def _utc(instants: pd.DatetimeIndex) -> Instants:
+def _naive(instants: pd.DatetimeIndex) -> Instants:
     return instants.to_numpy("datetime64[ns]")
 
 

@@ -143,7 +143,7 @@ def score(
         trades: the same, row for row, in currency.
 
     Returns:
-        scope ('portfolio' or a symbol), pattern, variant, start, end (first and last timestamp), patterns_detected,
+        scope ('portfolio' or a symbol), pattern, variant, start, end (first and last session), patterns_detected,
         signals (trades taken), winning, losing (net of costs; a pnl of 0 is neither), win_rate, average_r_multiple (of
         trades with a stop), roi, sharpe, sortino, max_drawdown (see `measure`), profit_factor (NaN without losses),
         expectancy (mean pnl per trade, in currency), look_ahead_bias_check (True: no trade of the scope was entered
@@ -180,12 +180,13 @@ def score(
 def equity_frame(market: Market, strategies: pd.DataFrame, portfolios: Floats, capital: float) -> pd.DataFrame:
     """Return the portfolio's equity per strategy and session: timestamp, pattern, variant, equity.
 
-    A row is stamped with its session's start, as bars are, and holds the equity at that session's close, in currency.
+    A row is stamped with its session's start, as bars are (of several exchanges, that of the first to open), and holds
+    the equity at that session's close, in currency.
     """
     labels = strategies.loc[np.repeat(np.arange(len(strategies)), len(market.sessions))]
     return pd.DataFrame(
         {
-            "timestamp": market.sessions[np.tile(np.arange(len(market.sessions)), len(strategies))],
+            "timestamp": market.session_start[np.tile(np.arange(len(market.sessions)), len(strategies))],
             "pattern": labels["pattern"].to_numpy(),
             "variant": labels["variant"].to_numpy(),
             "equity": capital * portfolios.ravel(),
@@ -194,8 +195,8 @@ def equity_frame(market: Market, strategies: pd.DataFrame, portfolios: Floats, c
 
 
 def _scopes(market: Market, strategies: pd.DataFrame) -> pd.DataFrame:
-    starts = market.timestamp[market.first_bar].insert(0, market.sessions[0])
-    ends = market.timestamp[market.last_bar].insert(0, market.sessions[-1])
+    starts = market.sessions[market.session[market.first_bar]].insert(0, market.sessions[0])
+    ends = market.sessions[market.session[market.last_bar]].insert(0, market.sessions[-1])
     scope = np.tile(np.arange(1 + len(market.symbols)), len(strategies))
     labels = strategies.loc[np.repeat(np.arange(len(strategies)), 1 + len(market.symbols))]
     return pd.DataFrame(
