@@ -109,6 +109,31 @@ def test_what_cannot_be_stored_is_set_aside_and_blocks_no_other(opens: Opens, da
     assert buffer.counts().quarantined == 3
 
 
+def test_moments_that_no_date_reaches_are_set_aside_and_block_no_other(opens: Opens, database: Engine) -> None:
+    # Nanoseconds taken for microseconds, and the ends of what 64 bits hold.
+    beyond = [1_700_000_000_000_000_000, 2**63 - 1, 1 - 2**63]
+    buffer = opens()
+    wrong = ticks(0, 3).set_column(1, "timestamp", pa.array(beyond, pa.timestamp("us", "UTC")))
+    buffer.put_many(wrong)
+    buffer.put_many(ticks(3, 1, source="a\0b"))
+    buffer.put_many(ticks(4, 1, price=0.0))
+    buffer.put_many(ticks(5, 1))
+    assert buffer.flush(60)
+    assert stored_ids(database) == [5]
+    found = {row["trade_id"]: (rule, row["timestamp"]) for rule, _, row in quarantined(database)}
+    assert found == {
+        **{str(number): ("out_of_range", moment) for number, moment in enumerate(beyond)},
+        "3": ("invalid_text", "2024-01-03 14:30:00.003000+00:00"),
+        "4": ("non_positive_price", "2024-01-03 14:30:00.004000+00:00"),
+    }
+    with database.connect() as connection:
+        placed = connection.execute(text("SELECT row->>'trade_id', date, timestamp FROM quarantined_bars")).all()
+    assert sorted(map(tuple, placed)) == [
+        *((str(number), None, None) for number in range(3)),
+        *((str(number), BEGIN.date(), BEGIN.replace(microsecond=1000 * number)) for number in (3, 4)),
+    ]
+
+
 def test_ticks_without_an_id_are_numbered_within_their_moment(opens: Opens, database: Engine) -> None:
     buffer = opens()
     buffer.put_many(

@@ -1,10 +1,12 @@
 """Rejected rows, as they came: set aside with rule and reason, looked at, and let pass by a person who knows better."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 
+import numpy as np
 import pandas as pd
 from sqlalchemy import Connection, text
 
@@ -45,6 +47,10 @@ class Reject:
 
 # What the rows of a dataset are bars of; others are no bars.
 TIMEFRAMES = {"daily_bars": "1d", "minute_bars": "1m"}
+# PostgreSQL has no text with NUL, nor with half of a character that UTF-16 writes in two.
+NOT_IN_TEXT = re.compile("[\0\ud800-\udfff]")
+# Of Python's dates, by which what is set aside is read.
+FIRST_YEAR, LAST_YEAR = date.min.year, date.max.year
 
 
 def set_aside(
@@ -70,19 +76,20 @@ def set_aside(
     if rejects.empty:
         _supersede(connection, source, [], windows)
         return rejects.index
+    source = replace(source, provider=_text(source.provider))
     never = pd.Series(pd.NaT, rejects.index, dtype="datetime64[us, UTC]")
     kept = pd.DataFrame(
         {
             "symbol": rejects["symbol"].where((rejects["rule"] != "invalid_symbol") & (source.dataset != "symbols")),
             "timeframe": TIMEFRAMES.get(source.dataset),
-            "date": rejects.get("date", pd.NaT),
-            "timestamp": rejects.get("timestamp", never),
+            "date": of_python_years(rejects["date"]) if "date" in rejects else pd.NaT,
+            "timestamp": of_python_years(rejects.get("timestamp", never)),
             "rule": rejects["rule"],
-            "reason": rejects["reason"],
+            "reason": rejects["reason"].map(_text),
             "source": source.provider,
             "dataset": source.dataset,
             "source_version": source.version,
-            "row": [json.dumps(row, sort_keys=True, default=str) for row in rows],
+            "row": [json.dumps(_as_json(row), sort_keys=True, default=str) for row in rows],
             "superseded_at": never,
         }
     )
@@ -99,6 +106,31 @@ def set_aside(
         {"ids": kept["id"].tolist()},
     ).scalars()
     return rejects.index[kept["id"].isin(list(released)).to_numpy()]
+
+
+def of_python_years(moments: pd.Series) -> pd.Series:
+    """Return days or moments; those before the year 1 or after 9999 are missing."""
+    return moments.where(moments.dt.year.between(FIRST_YEAR, LAST_YEAR))
+
+
+def _as_json(value: object) -> object:
+    """Return a value as JSONB takes it, which knows neither NaN nor NUL; what it takes stays as it is."""
+    if isinstance(value, Mapping):
+        return {_as_json(name): _as_json(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_as_json(one) for one in value]
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, pd.Timestamp) and not FIRST_YEAR <= value.year <= LAST_YEAR:
+        # Nobody can write its date, so it is the microseconds since 1970.
+        return int(value.to_datetime64().astype("datetime64[us]").astype(np.int64))
+    if value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return None
+    return str(value) if isinstance(value, float) and np.isinf(value) else value
+
+
+def _text(value: str) -> str:
+    return NOT_IN_TEXT.sub("\ufffd", value)
 
 
 def _supersede(connection: Connection, source: Source, present: Sequence[str], windows: Sequence[Window]) -> None:

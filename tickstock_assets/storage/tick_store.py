@@ -151,31 +151,18 @@ def array_literals(lists: pa.ChunkedArray) -> pa.Array:
 def _set_aside(connection: Connection, ticks: pa.Table, rules: pa.ChunkedArray) -> None:
     frame = ticks.to_pandas()
     frame["rule"] = rules.to_pandas()
-    day = frame["timestamp"].dt.tz_localize(None).dt.normalize()
+    moment = quarantine.of_python_years(frame["timestamp"])
     reasons = REASONS | {UNKNOWN_SYMBOL: "no symbol of that name is listed; `tickstock load` lists it"}
     is_listed = frame["symbol"].isin(_known(connection, ticks).to_pylist())
     rejects = pd.DataFrame(
         {
             "symbol": frame["symbol"].where(is_listed, None),
-            "date": day.where(frame["rule"] != "invalid_timestamp"),
+            "date": moment.dt.tz_localize(None).dt.normalize(),
+            "timestamp": moment,
             "rule": frame["rule"],
             "reason": frame["rule"].map(reasons),
         }
     )
     for source, part in frame.groupby(frame["source"].fillna("")):
-        rows = [
-            {name: _as_json(value) for name, value in row.items()}
-            for row in part.drop(columns="rule").to_dict("records")
-        ]
+        rows = part.drop(columns="rule").to_dict("records")
         quarantine.set_aside(connection, Source(str(source), DATASET, VERSION), rejects.loc[part.index], rows)
-
-
-def _as_json(value: object) -> object:
-    """Return a value that JSONB takes: it knows neither NaN nor the character NUL."""
-    if isinstance(value, float) and not abs(value) < float("inf"):
-        return None if value != value else str(value)  # noqa: PLR0124 NaN
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if value is None or value is pd.NaT:
-        return None
-    return [_as_json(one) for one in value] if hasattr(value, "__iter__") else value
