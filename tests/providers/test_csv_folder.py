@@ -127,6 +127,24 @@ def test_a_minute_before_midnight_in_new_york_is_of_that_day(tmp_path: Path) -> 
     assert provider.fetch(minutes(date(2024, 7, 4), date(2024, 7, 4))).num_rows == 0
 
 
+def test_a_minute_is_of_the_day_at_the_exchange_of_its_symbol(tmp_path: Path) -> None:
+    # 3:30 UTC on the 4th is 23:30 on the 3rd in New York; 15:30 is half past midnight on the 5th in Tokyo.
+    rows = MINUTE_HEADER + "2024-07-04T03:30:00Z,1,2,1,2,10\n2024-07-04T15:30:00Z,1,2,1,2,10\n"
+    listing = "symbol,exchange\nBTC,24/7\nTOKYO,XTKS\nELSEWHERE,XNOWHERE\nUNSAID,\n"
+    symbols = {"BTC": [4, 4], "TOKYO": [4, 5], "ELSEWHERE": [3, 4], "UNSAID": [3, 4], "UNLISTED": [3, 4]}
+    files = {f"minute/{symbol}.csv": rows for symbol in symbols}
+    provider = CsvFolder(write(tmp_path, files | {"symbols.csv": listing}))
+    payloads = []
+    for symbol, days in symbols.items():
+        for day in (3, 4, 5):
+            window = Window(symbol, date(2024, 7, day), date(2024, 7, day))
+            payloads.append(provider.fetch(Request(Dataset.MINUTE_BARS, window)))
+            assert payloads[-1].num_rows == days.count(day)
+    # Whatever comes together is read as each by itself.
+    bars = provider.parse(Dataset.MINUTE_BARS, pa.concat_tables(payloads))
+    assert bars.groupby("symbol")["date"].agg(lambda dates: dates.dt.day.tolist()).to_dict() == symbols
+
+
 def test_timestamps_without_an_offset_are_refused_because_a_guess_would_be_wrong_by_hours(tmp_path: Path) -> None:
     rows = "2024-07-03T13:30:00Z,1,2,1,2,10\n2024-07-03 09:31:00,1,2,1,2,10\n"
     folder = write(tmp_path, {"minute/AAPL.csv": MINUTE_HEADER + rows})
@@ -232,6 +250,17 @@ def test_a_new_file_a_renamed_file_and_another_zone_are_other_versions(provider:
     versions.append(provider.version(Dataset.DAILY_BARS))
     versions.append(CsvFolder(provider.folder, "UTC").version(Dataset.DAILY_BARS))
     assert len(set(versions)) == 4
+
+
+def test_another_exchange_is_another_version_of_minutes_alone(provider: CsvFolder) -> None:
+    versions = []
+    for listing in ("symbol\nAAPL\n", "symbol,exchange\nAAPL,XNAS\n", "symbol,exchange\nAAPL,XTKS\n"):
+        write(provider.folder, {"symbols.csv": listing})
+        versions.append((provider.version(Dataset.MINUTE_BARS), provider.version(Dataset.DAILY_BARS)))
+    assert [len(set(of_dataset)) for of_dataset in zip(*versions, strict=True)] == [3, 1]
+    # What else is said of a symbol changes no bar.
+    write(provider.folder, {"symbols.csv": "symbol,exchange,name\nAAPL,XTKS,Apple\n"})
+    assert provider.version(Dataset.MINUTE_BARS) == versions[-1][0]
 
 
 def test_touching_a_file_changes_nothing(provider: CsvFolder) -> None:

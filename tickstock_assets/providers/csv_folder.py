@@ -1,7 +1,8 @@
 """A folder of CSV files: daily bars in SYMBOL.csv, minute bars in minute/SYMBOL.csv; the example of the guide to providers.
 
 Beside them may lie splits.csv, dividends.csv and symbols.csv. Bars are unadjusted; columns stand in any order, and those
-that are not known are landed and not read. A file's name is the symbol, with %2F for a slash and %3A for a colon.
+that are not known are landed and not read. A file's name is the symbol, with %2F for a slash and %3A for a colon. A
+minute is of the day that it was at the exchange which symbols.csv gives the symbol.
 """
 
 import difflib
@@ -18,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tickstock_assets.domain.errors import ConfigError, PermanentProviderError, UnknownSymbolError
-from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
+from tickstock_assets.domain.exchanges import DEFAULT_EXCHANGE, calendar_of
 from tickstock_assets.providers.base import BAR_COLUMNS, BY_SYMBOL, Dataset, Provider, Request, Route
 from tickstock_assets.providers.csv_files import read_csv
 from tickstock_assets.providers.moments import of_clock, possible
@@ -37,7 +38,8 @@ SYMBOLS = {"symbol": TEXT}
 MORE_OF_SYMBOLS = {"exchange": TEXT, "list_date": DAY, "name": TEXT, "type": TEXT, "delisted_utc": MOMENT}
 
 HAS_OFFSET = r"(?:Z|[+-]\d\d:?\d\d)$"
-EXCHANGE_ZONE = "America/New_York"
+# Of symbols whose exchange is not said, or has no calendar.
+NEW_YORK = "America/New_York"
 LONGEST_MONTH = 31
 
 
@@ -83,10 +85,11 @@ class CsvFolder(Provider):
         return self.horizon()
 
     def version(self, dataset: Dataset) -> str:
-        """Return the SHA-256 over symbols, contents of the files, and the zone they are read with."""
+        """Return the SHA-256 over symbols, contents of the files, the zone they are read with and exchanges of minutes."""
         digest = hashlib.sha256(str(self.zone).encode())
+        exchanges = _exchanges(self._listing(dataset))
         for symbol, file in self._files(dataset).items():
-            digest.update(f"\0{symbol}\0{_sha256(file)}".encode())
+            digest.update(f"\0{symbol}\0{_sha256(file)}\0{exchanges.get(symbol, '')}".encode())
         return digest.hexdigest()
 
     def fetch(self, request: Request) -> pa.Table:
@@ -101,15 +104,16 @@ class CsvFolder(Provider):
                 f"found {len(files)} others{f', the nearest {near[0]}.csv' if near else ''}"
             )
         file = files[window.symbol]
-        table, days = _bars_file(file, request.dataset, self.zone)
+        table, days = _bars_file(file, request.dataset, self.zone, self._listing(request.dataset))
         inside = days.between(pd.Timestamp(window.start), pd.Timestamp(window.end)) | days.isna() | (days > _today())
-        return _with_symbol(table.filter(pa.array(inside.to_numpy(dtype=bool))), window.symbol)
+        return table.filter(pa.array(inside.to_numpy(dtype=bool)))
 
     def parse(self, dataset: Dataset, payload: pa.Table) -> pd.DataFrame:
         """Return a payload's bars, row for row."""
         text = {name: payload.column(name).to_pandas() for name in payload.column_names}
         text = {name.strip().lower(): column for name, column in text.items()}
-        time, moments = _times(dataset, text[TIME_COLUMN[dataset]], self.zone)
+        zones = _zones(text["symbol"], self._listing(dataset))
+        time, moments = _times(dataset, text[TIME_COLUMN[dataset]], self.zone, zones)
         numbers = {name: pd.to_numeric(text[name], errors="coerce") for name in BAR_COLUMNS if name in text}
         bars = pd.DataFrame(numbers | {"symbol": text["symbol"], "date": time})
         bars = bars.reindex(columns=list(BAR_COLUMNS)).astype(BAR_COLUMNS)
@@ -160,7 +164,7 @@ class CsvFolder(Provider):
         spans, faults = [], []
         for file in self._files(dataset).values():
             try:
-                spans.append(_span(file, dataset, self.zone, _today()))
+                spans.append(_span(file, dataset, self.zone, self._listing(dataset), _today()))
             except PermanentProviderError as error:
                 # Who asks for this file is told; the others can be had.
                 faults.append(error)
@@ -170,13 +174,15 @@ class CsvFolder(Provider):
 
     def _beside(self, name: str, needed: Mapping[str, str], more: Mapping[str, str]) -> pd.DataFrame:
         """Return a file that may lie beside the bars, with all of its columns; without rows when it does not."""
-        path, columns = self.folder / f"{name}.csv", {**needed, **more}
+        path = self.folder / f"{name}.csv"
         if not path.exists():
-            return pd.DataFrame({column: pd.Series(dtype=dtype) for column, dtype in columns.items()})
-        table = read_csv(path, list(needed), list(more))
-        text = {name.strip().lower(): table.column(name).to_pandas() for name in table.column_names}
-        missing = pd.Series([None] * table.num_rows, dtype="object")
-        return pd.DataFrame({name: _as_type(text.get(name, missing), dtype) for name, dtype in columns.items()})
+            return pd.DataFrame({column: pd.Series(dtype=dtype) for column, dtype in {**needed, **more}.items()})
+        return _typed(path, needed, more)
+
+    def _listing(self, dataset: Dataset) -> File | None:
+        """Return symbols.csv where the day of a dataset's rows depends on it and it is there."""
+        path = self.folder / "symbols.csv"
+        return _file(path) if dataset is Dataset.MINUTE_BARS and path.exists() else None
 
 
 # --- files; what was read is kept for as long as the file does not change
@@ -194,9 +200,11 @@ def _sha256(file: File) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _span(file: File, dataset: Dataset, zone: str | None, today: pd.Timestamp) -> tuple[date, date]:
+def _span(
+    file: File, dataset: Dataset, zone: str | None, listing: File | None, today: pd.Timestamp
+) -> tuple[date, date]:
     """Return the first and the last day of a file of bars that are not in the future."""
-    _, days = _bars_file(file, dataset, zone)
+    _, days = _bars_file(file, dataset, zone, listing)
     past = days[days <= today]
     if not len(past):
         raise PermanentProviderError(
@@ -206,11 +214,11 @@ def _span(file: File, dataset: Dataset, zone: str | None, today: pd.Timestamp) -
 
 
 @functools.lru_cache(maxsize=4)
-def _bars_file(file: File, dataset: Dataset, zone: str | None) -> tuple[pa.Table, pd.Series]:
-    """Return a file of bars as text, and the day of each row."""
-    table = read_csv(file.path, (TIME_COLUMN[dataset], *BARS))
-    name = next(name for name in table.column_names if name.strip().lower() == TIME_COLUMN[dataset])
-    text = table.column(name).to_pandas()
+def _bars_file(file: File, dataset: Dataset, zone: str | None, listing: File | None) -> tuple[pa.Table, pd.Series]:
+    """Return a file of bars as text, every row with its symbol, and the day of each row."""
+    table = _with_symbol(read_csv(file.path, (TIME_COLUMN[dataset], *BARS)), unquote(file.path.stem))
+    named = {name.strip().lower(): name for name in table.column_names}
+    text = table.column(named[TIME_COLUMN[dataset]]).to_pandas()
     if dataset is Dataset.MINUTE_BARS and zone is None:
         can_be_read = pd.to_datetime(text, format="ISO8601", utc=True, errors="coerce").notna()
         without = np.flatnonzero(can_be_read & ~text.str.contains(HAS_OFFSET))
@@ -219,14 +227,38 @@ def _bars_file(file: File, dataset: Dataset, zone: str | None) -> tuple[pa.Table
                 f"{file.path}: expected timestamps with an offset, such as 2024-07-03T13:30:00Z, "
                 f"found {text[without[0]]!r}; add the offset"
             )
-    return table, _times(dataset, text, zone)[0]
+    return table, _times(dataset, text, zone, _zones(table.column(named["symbol"]).to_pandas(), listing))[0]
+
+
+@functools.lru_cache(maxsize=4)
+def _exchanges(listing: File | None) -> Mapping[str, str]:
+    """Return the exchange of each symbol that symbols.csv gives one."""
+    if listing is None:
+        return {}
+    said = _typed(listing.path, SYMBOLS, MORE_OF_SYMBOLS).dropna(subset=["symbol", "exchange"])
+    return dict(zip(said["symbol"], said["exchange"], strict=True))
+
+
+def _typed(path: Path, needed: Mapping[str, str], more: Mapping[str, str]) -> pd.DataFrame:
+    """Return a file that lies beside the bars, with all of its columns."""
+    table = read_csv(path, list(needed), list(more))
+    text = {name.strip().lower(): table.column(name).to_pandas() for name in table.column_names}
+    missing = pd.Series([None] * table.num_rows, dtype="object")
+    return pd.DataFrame({name: _as_type(text.get(name, missing), dtype) for name, dtype in {**needed, **more}.items()})
 
 
 # --- columns
 
 
-def _times(dataset: Dataset, text: pd.Series, zone: str | None) -> tuple[pd.Series, pd.Series | None]:
-    """Return the day at the exchange of each row, and of minutes the moment they begin at."""
+def _times(dataset: Dataset, text: pd.Series, zone: str | None, zones: pd.Series) -> tuple[pd.Series, pd.Series | None]:
+    """Return the day at the exchange of each row, and of minutes the moment they begin at.
+
+    Args:
+        dataset: rows of which kind.
+        text: as written.
+        zone: of moments without an offset; None where there are none.
+        zones: of the exchange of each row.
+    """
     if dataset is Dataset.DAILY_BARS:
         return _as_type(text, DAY), None
     has_offset = text.str.contains(HAS_OFFSET)
@@ -235,8 +267,27 @@ def _times(dataset: Dataset, text: pd.Series, zone: str | None) -> tuple[pd.Seri
         local = pd.to_datetime(text.where(~has_offset), format="ISO8601", errors="coerce").astype("datetime64[us]")
         moments = moments.fillna(of_clock(local, zone))
     moments = possible(moments)
-    days = moments.dt.tz_convert(EXCHANGE_ZONE).dt.tz_localize(None).dt.normalize()
+    days = pd.Series(pd.NaT, moments.index, dtype=DAY)
+    for of_exchange in zones.unique():
+        rows = zones == of_exchange
+        days[rows] = moments[rows].dt.tz_convert(of_exchange).dt.tz_localize(None).dt.normalize()
     return days, moments
+
+
+def _zones(symbols: pd.Series, listing: File | None) -> pd.Series:
+    """Return the time zone of the exchange of each row's symbol."""
+    exchanges = _exchanges(listing)
+    return symbols.map({one: _zone(exchanges.get(one)) for one in symbols.unique()})
+
+
+def _zone(exchange: str | None) -> str:
+    if exchange is None:
+        return NEW_YORK
+    try:
+        return str(calendar_of(exchange).tz)
+    except ConfigError:
+        # It is told where the exchange is entered or its sessions are looked for.
+        return NEW_YORK
 
 
 def _as_type(text: pd.Series, dtype: str) -> pd.Series:
