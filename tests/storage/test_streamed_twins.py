@@ -23,6 +23,11 @@ def test_only_what_is_the_same_trade_within_its_millisecond_is_removed(database:
         ("AAPL", BEGIN + 5 * MS + US, "11", "other venue", "polygon"),
         ("MSFT", BEGIN, "4", "not asked", "polygon"),
         ("MSFT", BEGIN + US, "4", "not asked", "polygon"),
+        # Of a feed with microseconds and without ids, each the first of its moment.
+        ("AAPL", BEGIN + 6 * MS, "4", "0", "another feed"),
+        ("AAPL", BEGIN + 6 * MS + 350 * US, "4", "0", "another feed"),
+        ("AAPL", BEGIN + 7 * MS, "4", "0", "polygon"),
+        ("AAPL", BEGIN + 7 * MS + US, "4", "0", "another feed"),
     ]
     names = ("symbol", "timestamp", "exchange", "trade_id", "source")
     with database.begin() as connection:

@@ -367,6 +367,19 @@ def test_a_streamed_trade_whose_exact_twin_is_stored_already_is_not_stored_besid
     assert (counts.stored, counts.repeated) == (2, 1)
 
 
+def test_trades_of_a_feed_without_ids_are_all_stored_however_close_they_are(opens: Opens, database: Engine) -> None:
+    moments = [BEGIN.replace(microsecond=microsecond) for microsecond in (0, 350, 1000, 1001)]
+    buffer = opens()
+    for moment in (moments[1], moments[0], *moments[2:]):
+        buffer.put(Tick("AAPL", moment, 1.0, 1.0, "another feed"))
+        assert buffer.flush(60)
+    with database.connect() as connection:
+        rows = connection.execute(text("SELECT timestamp, trade_id FROM ticks ORDER BY timestamp")).all()
+    assert [tuple(row) for row in rows] == [(moment, "0") for moment in moments]
+    counts = buffer.counts()
+    assert (counts.stored, counts.repeated) == (4, 0)
+
+
 def test_a_tick_without_a_venue_is_stored_with_an_empty_one(opens: Opens, database: Engine) -> None:
     buffer = opens()
     buffer.put_many(ticks(0, 2, exchange=None))
