@@ -14,6 +14,7 @@ from tickstock_assets.cli.app import JsonOption, app, console, errors, print_jso
 from tickstock_assets.cli.database import engine
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.settings import settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -38,12 +39,18 @@ def run(
     start: StartOption = None,
     end: EndOption = None,
     *,
+    record: Annotated[
+        bool, typer.Option(help="Show the years whose days changed as materialized in the web UI.")
+    ] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Make the 5m, 15m, 1h and daily bars anew whose minutes were written to since they were made."""
+    from tickstock_assets.storage.partition_counts import days_changed_since, moment
     from tickstock_assets.storage.rollups import roll_up_daily, roll_up_intraday
 
     opened = engine()
+    with opened.connect() as connection:
+        began = moment(connection)
     windows = _windows(opened, symbols, start, end)
     with _progress() as progress:
         intraday = progress.add_task("5m, 15m, 1h", total=None)
@@ -54,6 +61,12 @@ def run(
         of_days = roll_up_daily(
             opened, None, windows, lambda done, total: progress.update(daily, completed=done, total=total)
         )
+    if record and of_days.written:
+        from tickstock_assets.defs.recording import record_days
+
+        with opened.connect() as connection:
+            changed = days_changed_since(connection, began)
+        record_days(settings().home_path, changed)
     if as_json:
         print_json({"intraday": asdict(of_intraday), "daily": asdict(of_days)})
         return

@@ -1,19 +1,15 @@
 """Telling Dagster of what was loaded outside of its runs, so that the web UI shows those partitions as materialized."""
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import cast
 
 import dagster as dg
-from dagster._core.events import DagsterEventType
-from dagster._core.storage.event_log import SqlEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
-from sqlalchemy import func, select
 
 from tickstock_assets.defs import launching
 from tickstock_assets.defs.assets.bars import ohlcv_1min, ohlcv_daily
 from tickstock_assets.defs.assets.raw import raw_daily_bars, raw_minute_bars
+from tickstock_assets.defs.materializations import told_at
 from tickstock_assets.defs.partitions import BY_MONTH, BY_YEAR, SYMBOLS
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.providers.base import Dataset
@@ -53,8 +49,8 @@ def record_partitions(
     with launching.open_instance(home) as instance:
         due: list[tuple[str, dg.AssetKey]] = []
         for asset in assets:
-            told_at = _told_at(instance, asset.key)
-            untold = {key for key, moment in landed_at.items() if key not in told_at or told_at[key] < moment}
+            told = told_at(instance, asset.key)
+            untold = {key for key, moment in landed_at.items() if key not in told or told[key] < moment}
             due += [(key, asset.key) for key in touched | untold]
         instance.add_dynamic_partitions(str(SYMBOLS.name), sorted({key.partition("|")[0] for key, _ in due}))
         for done, (key, asset_key) in enumerate(sorted(due)):
@@ -65,15 +61,15 @@ def record_partitions(
     return len({key for key, _ in due})
 
 
-def _told_at(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, datetime]:
-    """Return when each partition of an asset was last materialized; asked of the database, as there may be thousands."""
-    events = SqlEventLogStorageTable.c
-    query = (
-        select(events.partition, func.max(events.timestamp))
-        .where(events.asset_key == asset.to_string())
-        .where(events.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value)
-        .where(events.partition.is_not(None))
-        .group_by(events.partition)
-    )
-    with cast(SqlEventLogStorage, instance.event_log_storage).index_connection() as connection:
-        return {partition: moment.replace(tzinfo=UTC) for partition, moment in connection.execute(query)}
+def record_days(home: Path, windows: Sequence[Window]) -> int:
+    """Record the years of daily bars that windows touch as materialized; return how many."""
+    keys = BY_YEAR.keys_of(windows)
+    if keys:
+        with launching.open_instance(home) as instance:
+            for key in keys:
+                instance.report_runless_asset_event(
+                    dg.AssetMaterialization(
+                        ohlcv_daily.key, partition=key, metadata={"made_by": "tickstock rollups run"}
+                    )
+                )
+    return len(keys)

@@ -27,6 +27,7 @@ from tickstock_assets.defs.request_runs import (
 )
 from tickstock_assets.defs.request_standing import Standing, standing
 from tickstock_assets.defs.resources import engine
+from tickstock_assets.defs.split_sensor import late_splits
 from tickstock_assets.defs.symbol_sensor import new_symbols
 from tickstock_assets.defs.watch_lists import watch_lists
 from tickstock_assets.domain.errors import ConfigError
@@ -140,4 +141,14 @@ def _limit_pools(instance: dg.DagsterInstance) -> None:
         storage.initialize_concurrency_limit_to_default(pool)
 
 
-SENSORS = [due_requests, heal_gaps, look_for_gaps, new_symbols, watch_lists, catch_up, lost_retries, *ALERT_SENSORS]
+SENSORS = [
+    due_requests,
+    heal_gaps,
+    look_for_gaps,
+    new_symbols,
+    watch_lists,
+    late_splits,
+    catch_up,
+    lost_retries,
+    *ALERT_SENSORS,
+]

@@ -3,6 +3,10 @@
 Of one event that two sources date differently the one of the better rank counts, or prices would be adjusted for it twice.
 """
 
+from datetime import date, datetime
+
+from sqlalchemy import Connection, text
+
 # Two sources that differ by more than this speak of two events.
 SAME_EVENT_DAYS = 7
 
@@ -42,3 +46,17 @@ def counted_dividends(rows: str) -> str:
                   AND b.ex_dividend_date <> s.ex_dividend_date AND b.cash_amount = s.cash_amount)) AS ranked
         WHERE place = 1 GROUP BY symbol, ex_dividend_date ORDER BY symbol, ex_dividend_date
     """  # noqa: S608 our own fragments
+
+
+def splits_changed_since(connection: Connection, since: datetime) -> list[tuple[str, date, datetime]]:
+    """Return symbol, execution date and moment (UTC) of each split that was recorded, corrected or withdrawn since a moment."""
+    rows = connection.execute(
+        text("""
+            SELECT symbol, execution_date, max(at) FROM (
+                SELECT symbol, execution_date, recorded_at AS at FROM splits
+                UNION ALL SELECT symbol, execution_date, superseded_at FROM split_revisions) AS changes
+            WHERE at >= :since GROUP BY symbol, execution_date ORDER BY symbol, execution_date
+        """),
+        {"since": since},
+    )
+    return [tuple(row) for row in rows]

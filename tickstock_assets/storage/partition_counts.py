@@ -33,12 +33,14 @@ def moment(connection: Connection) -> datetime:
     return now
 
 
-def days_recorded_since(connection: Connection, since: datetime) -> list[Window]:
-    """Return, by symbol and year, the days whose bars were made from minutes since a moment."""
+def days_changed_since(connection: Connection, since: datetime) -> list[Window]:
+    """Return, by symbol and year, the days whose bars were made from minutes, or were removed again, since a moment."""
     found = connection.execute(
         text("""
-            SELECT symbol, min(date) AS start, max(date) AS end FROM ohlcv_daily
-            WHERE recorded_at >= :since AND starts_with(source, :rolled_up)
+            SELECT symbol, min(date) AS start, max(date) AS end FROM (
+                SELECT symbol, date FROM ohlcv_daily WHERE recorded_at >= :since AND starts_with(source, :rolled_up)
+                UNION ALL SELECT symbol, session FROM bar_revisions
+                WHERE superseded_at >= :since AND timeframe = '1d' AND starts_with(source, :rolled_up)) AS changed
             GROUP BY symbol, extract(year FROM date) ORDER BY symbol, 2
         """),
         {"since": since, "rolled_up": ROLLED_UP},

@@ -16,7 +16,7 @@ from tickstock_assets.defs.resources import Database, engine
 from tickstock_assets.defs.retries import retried
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.storage import rollups
-from tickstock_assets.storage.partition_counts import all_rows, days_recorded_since, moment
+from tickstock_assets.storage.partition_counts import all_rows, days_changed_since, moment
 from tickstock_assets.storage.rollups import RollupCounts
 
 INTRADAY: dict[str, Timeframe] = {"ohlcv_5min": "5m", "ohlcv_15min": "15m", "ohlcv_1h": "1h"}
@@ -64,7 +64,7 @@ def daily_rollups(context: dg.AssetExecutionContext, database: Database) -> dg.M
         began = moment(connection)
     made = rollups.roll_up_daily(engine(), run=database.run)
     with database.begin() as connection:
-        touched = days_recorded_since(connection, began) if made.written else []
+        touched = days_changed_since(connection, began) if made.written else []
         total = {"dagster/row_count": all_rows(connection, "ohlcv_daily")} if touched else {}
     # So that what is computed from those years, and no other, catches up.
     for key in BY_YEAR.keys_of(touched):
