@@ -24,6 +24,7 @@ from tickstock_assets.providers.polygon_messages import read
 from tickstock_assets.providers.polygon_stream import PolygonStream
 from tickstock_assets.simulator import Fault, Pace, Plan, Simulator, Vendor
 from tickstock_assets.storage.audit import Run
+from tickstock_assets.storage.removal import remove_minutes
 from tickstock_assets.storage.tick_spill import unflushed
 from tickstock_assets.storage.ticks import FlushPolicy, TickBuffer
 
@@ -162,6 +163,25 @@ def test_minutes_that_break_the_contract_are_set_aside(database: Engine) -> None
     with database.begin() as connection:
         connection.execute(text("DELETE FROM touched_buckets"))
         assert windows_to_look_at(connection, "1m", None) == [Window("S0001", DAY, DAY)]
+
+
+@pytest.mark.tiers("embedded")
+def test_minutes_that_a_person_removed_do_not_come_back_by_the_feed(database: Engine) -> None:
+    list_symbols(database, SYMBOLS)
+    minutes = StreamMinutes(database, SYMBOLS, RUN)
+    bar = '{"ev":"AM","sym":"%s","v":10,"vw":5,"o":5,"c":5,"h":5,"l":5,"s":%d}'
+    first, second = 1669386600000, 1669386660000  # 14:30 and 14:31 UTC of the half day
+    minutes.take(read(f"[{bar % ('S0001', first)},{bar % ('S0001', second)},{bar % ('S0002', first)}]").minutes)
+    assert minutes.store()
+    start, end = datetime(2022, 11, 25, 14, 30, tzinfo=UTC), datetime(2022, 11, 25, 14, 31, tzinfo=UTC)
+    with database.begin() as connection:
+        assert remove_minutes(connection, "S0001", start, end, "prints of another") == 1
+    # Told again, as after a reconnection or by a correction.
+    minutes.take(read(f"[{bar % ('S0001', first)},{bar % ('S0001', second)},{bar % ('S0002', first)}]").minutes)
+    assert minutes.store()
+    assert minutes.waiting == 0
+    left = "SELECT symbol || to_char(timestamp AT TIME ZONE 'UTC', ' HH24:MI') FROM ohlcv_1min ORDER BY 1"
+    assert column(database, left) == ["S0001 14:31", "S0002 14:30"]
 
 
 @pytest.mark.tiers("embedded")

@@ -15,6 +15,7 @@ from tickstock_assets.domain import schemas
 from tickstock_assets.domain.errors import DatabaseError
 from tickstock_assets.domain.exchanges import DEFAULT_EXCHANGE, FIRST_DAY, LAST_DAY
 from tickstock_assets.loading.calendar import know_sessions
+from tickstock_assets.loading.removed_minutes import without_removed
 from tickstock_assets.loading.validating import keep_valid
 from tickstock_assets.providers.base import Dataset
 from tickstock_assets.providers.live import PUBLISHED_AFTER_CLOSE
@@ -121,6 +122,7 @@ class StreamMinutes:
         sessions = bars.sessions(connection, DEFAULT_EXCHANGE, first, last)
         source = Source(SOURCE, Dataset.MINUTE_BARS.value, "stream")
         valid, rejected = keep_valid(connection, source, minutes, schemas.minute_bars(sessions))
+        valid = without_removed(connection, valid)
         counts = merge(connection, TABLE, valid.drop(columns="date").assign(source=SOURCE))
         if counts.written:
             symbols = sorted(set(valid["symbol"]))
