@@ -312,6 +312,23 @@ def test_a_producer_that_is_held_back_is_released_when_the_buffer_closes(opens: 
     assert unflushed(buffer.folder).num_rows == 20
 
 
+@pytest.mark.tiers("embedded")
+def test_who_waits_for_a_flush_is_told_that_it_was_not_done_when_the_buffer_closes(
+    opens: Opens, tmp_path: Path
+) -> None:
+    buffer = opens(engine=unreachable(tmp_path))
+    buffer.put_many(ticks(0, 3))
+    done: list[bool] = []
+    waiting = threading.Thread(target=lambda: done.append(buffer.flush()), daemon=True)
+    waiting.start()
+    wait_until(lambda: buffer.counts().flushes == 1)
+    assert buffer.close(0) == 3
+    waiting.join(30)
+    assert done == [False]
+    assert not buffer.flush(30)  # and at once, as nobody stores any more
+    assert unflushed(buffer.folder).num_rows == 3
+
+
 def test_what_only_a_person_can_mend_is_raised_where_ticks_are_put_and_nothing_is_lost(
     opens: Opens, database: Engine
 ) -> None:

@@ -90,7 +90,7 @@ class TickBuffer:
         self._done = 0
         self._numbers = TradeNumbers(self._spill.left)
         self._counter = Counter()
-        self._flush_wanted, self._is_closed = False, False
+        self._flush_wanted, self._is_closed, self._has_ended = False, False, False
         self._deadline: float | None = None  # of storing what is left, once it is closing
         self._failure: Exception | None = None
         self._changed = threading.Condition()
@@ -161,12 +161,12 @@ class TickBuffer:
             return self._counter.counts(time.monotonic(), waiting=self._unflushed, replayed=self._replayed)
 
     def flush(self, timeout_seconds: float | None = None) -> bool:
-        """Store what is acknowledged now; return whether that is done, False after the timeout."""
+        """Store what is acknowledged now; return whether that is done, False after the timeout or where it closes before."""
         with self._changed:
             until = self._taken
             self._flush_wanted = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._done >= until or self._failure is not None, timeout_seconds)
+            self._changed.wait_for(lambda: self._done >= until or self._has_ended, timeout_seconds)
             self.raise_failure()
             return self._done >= until
 
@@ -215,8 +215,11 @@ class TickBuffer:
                     if not self._store_oldest(begun):
                         return
         except Exception as error:  # noqa: BLE001 the thread that brings ticks raises it
+            self._failure = error
+        finally:
+            # Nobody stores any more, so whoever waits for it is let go.
             with self._changed:
-                self._failure = error
+                self._has_ended = True
                 self._changed.notify_all()
 
     def _next_flush(self) -> bool:
