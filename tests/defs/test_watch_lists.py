@@ -310,8 +310,9 @@ def test_a_file_that_cannot_be_read_is_told_and_holds_up_no_other(watched: Calla
 def test_symbols_that_a_budget_does_not_let_ask_for_are_asked_for_when_it_does(
     watched: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = watched(calls_per_day=1)
+    folder = watched(calls_per_day=2)
     load(folder.project, ["S0001"], FIRST, LAST)
+    use_up(folder.project)
     folder.write("mine.csv", "S0001\nS0002\n")
     with pytest.raises(TickstockError, match=r"mine.csv: 1 lines wait until .* UTC: "):
         folder.take()
@@ -326,12 +327,31 @@ def test_symbols_that_a_budget_does_not_let_ask_for_are_asked_for_when_it_does(
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + timedelta(days=1)
 
+    class OverTomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=2)
+
     monkeypatch.setattr(module, "datetime", Tomorrow)
     (again,) = folder.tick()
     assert json.loads(str(folder.cursor))["mine.csv"]["attempt"] == 2
+    # A call to know it, one for its splits, none is left for its dividends: without them bars would be measured as they are.
+    with pytest.raises(TickstockError, match=r"mine.csv: 1 lines wait until .* UTC: splits and dividends: "):
+        folder.run(again)
+    assert folder.project.rows("SELECT symbol FROM symbols ORDER BY 1") == [("S0001",), ("S0002",)]
+    assert folder.project.rows(REQUESTS) == []
+    folder.project.a_day_passes()
+    monkeypatch.setattr(module, "datetime", OverTomorrow)
+    (again,) = folder.tick()
     folder.run(again)
     assert [symbols for symbols, *_ in folder.project.rows(REQUESTS)] == [["S0002"]]
     assert folder.tick() == folder.tick() == []
+
+
+def use_up(project: Project) -> None:
+    """Let all calls of the day have been made."""
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE provider_quota SET used = budget WHERE period = 'day'")
 
 
 def test_without_the_setting_nothing_is_read(open_project: OpenProject) -> None:

@@ -17,6 +17,7 @@ from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.domain.watch_list import Wanted
 from tickstock_assets.loading.backfills import DATASETS, within
 from tickstock_assets.loading.calendar import know_sessions
+from tickstock_assets.loading.coverage import stored
 from tickstock_assets.loading.load import Loader, Outcome
 from tickstock_assets.storage import backfill_requests, bars, requested_history
 from tickstock_assets.storage.retry import in_transaction
@@ -99,12 +100,9 @@ def _known(loader: Loader, lines: Sequence[Wanted], result: Watched) -> list[Wan
         before = set(bars.symbols(connection)["symbol"])
     outcome = Outcome()
     symbols = list(dict.fromkeys(one.symbol for one in lines))
-    known = set(loader.know(symbols, outcome))
-    new = sorted(known - before)
-    result.new += new
-    if new and not outcome.problems:
-        # What is measured on bars is measured on adjusted ones.
-        loader.load_actions(new, outcome)
+    found_by_now = set(loader.know(symbols, outcome))
+    result.new += sorted(found_by_now - before)
+    known = found_by_now - _without_actions(loader, sorted(found_by_now), outcome)
     for one in lines:
         if one.symbol in outcome.unknown:
             result.problems[one.line] = outcome.unknown[one.symbol]
@@ -116,9 +114,32 @@ def _known(loader: Loader, lines: Sequence[Wanted], result: Watched) -> list[Wan
         exchanges = bars.exchanges(connection, symbols)
     for one in lines:
         found = exchanges.get(one.symbol)
-        if one.symbol in known and one.exchange and found and calendar_of(one.exchange) is not calendar_of(found):
+        if one.symbol in known and one.exchange and found and not _is_same_calendar(one.exchange, found):
             result.problems[one.line] = f"{one.symbol}: expected exchange {found}, found {one.exchange}; correct it"
     return [one for one in lines if one.symbol in known and one.line not in result.problems]
+
+
+def _without_actions(loader: Loader, symbols: Sequence[str], outcome: Outcome) -> set[str]:
+    """Ask for splits and dividends of symbols that no bar is stored of yet, and return those that may lack theirs.
+
+    What is measured on bars is measured on adjusted ones.
+    """
+    with_bars = {
+        window.symbol
+        for dataset in DATASETS.values()
+        for window, _ in stored(loader.lineup, loader.engine, dataset, symbols)
+    }
+    fresh = [symbol for symbol in symbols if symbol not in with_bars]
+    if not outcome.problems:
+        loader.load_actions(fresh, outcome)
+    return set(fresh) if outcome.problems else set()
+
+
+def _is_same_calendar(one: str, other: str) -> bool:
+    try:
+        return calendar_of(one) is calendar_of(other)
+    except ConfigError:
+        return False
 
 
 def _histories(loader: Loader, lines: Sequence[Wanted], first_partition: date, result: Watched) -> Iterator[_History]:
