@@ -59,7 +59,7 @@ def expected_detections(as_traded: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def naive_scopes(as_traded: pd.DataFrame, expected_detections: pd.DataFrame) -> dict[Any, Any]:
     """The whole backtest, bar by bar, out of the file alone."""
-    bar_columns = ["symbol", "timestamp", "session_close", "open", "high", "low", "close", "split_factor"]
+    bar_columns = ["symbol", "date", "timestamp", "session_close", "open", "high", "low", "close", "split_factor"]
     detection_columns = ["symbol", "timestamp", "pattern", "variant", "direction", "known_at", "stop_loss"]
     bars = oracle.as_plain_rows(oracle.continuous(as_traded), bar_columns)
     dividends = oracle.dividends(as_traded)

@@ -8,6 +8,7 @@ and every scope is simulated on its own with its own capital.
 import bisect
 import math
 from collections import defaultdict
+from datetime import date
 
 # Money below this part of the capital is what float64 leaves over.
 NOTHING = 1e-12
@@ -137,7 +138,8 @@ def _first_at_or_after(bars, instant):
 
 def _gone_ex(bars, number, dividends):
     """The dividends whose first bar on or after the ex-date is this one."""
-    before, today = bars[number - 1]["date"].date(), bars[number]["date"].date()
+    # A date, or a moment at its midnight, as frames have it.
+    before, today = (date.fromisoformat(str(bars[place]["date"])[:10]) for place in (number - 1, number))
     return [d for d in dividends if before < d["ex_dividend_date"] <= today]
 
 

@@ -12,7 +12,7 @@ from tests.domain.backtest.samples import (
     make_dividends,
     session_open,
 )
-from tickstock_assets.domain.backtest.inputs import BacktestConfig, lay_out_detections, lay_out_market
+from tickstock_assets.domain.backtest.inputs import BacktestConfig, has_own_bar, lay_out_detections, lay_out_market
 from tickstock_assets.domain.errors import ConfigError, ContractError
 
 FLAT = [(10.0, 10.0, 10.0, 10.0)] * 3
@@ -78,6 +78,14 @@ def test_detections_that_break_their_promise_are_refused(rows, message):
     market = lay_out_market(make_bars(FLAT), make_dividends())
     with pytest.raises(ContractError, match=message):
         lay_out_detections(make_detections(*rows), market)
+
+
+def test_a_detection_has_a_bar_of_its_own_where_symbol_and_timestamp_agree():
+    bars = pd.concat([make_bars(FLAT[:2]), make_bars(FLAT[:1], symbol="BBB", days=[2])])
+    detections = make_detections(detect(1), detect(2), detect(2, symbol="BBB"), detect(0, symbol="ZZZ"))
+    found = has_own_bar(detections, bars.assign(timestamp=bars["timestamp"].dt.tz_convert("Asia/Tokyo")))
+    assert found.tolist() == [True, False, True, False]
+    assert has_own_bar(make_detections(), bars).tolist() == []
 
 
 def test_symbols_may_come_in_any_order_as_databases_sort_names_differently():

@@ -172,6 +172,13 @@ def lay_out_market(bars: pd.DataFrame, dividends: pd.DataFrame) -> Market:
     return market
 
 
+def has_own_bar(detections: pd.DataFrame, bars: pd.DataFrame) -> "pd.Series[bool]":
+    """Return of each detection whether there is a bar of its symbol and timestamp, on which alone it can be traded."""
+    key = ["symbol", "timestamp"]
+    found = pd.MultiIndex.from_frame(detections[key]).isin(pd.MultiIndex.from_frame(bars[key]))
+    return pd.Series(found, index=detections.index)
+
+
 def lay_out_detections(detections: pd.DataFrame, market: Market) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check detections and place them on the market.
 
