@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from tests.loading.simulated import KEYS_KNOWN, polygon
 from tickstock_assets.domain.sessions import trading_sessions
@@ -145,7 +145,7 @@ def kept(known: Engine, simulator: Simulator, *rows: dict[str, Any]) -> tuple[pd
     provider = polygon(simulator)
     payload = trades_table(list(rows), "S0001")
     frame = provider.parse(Dataset.TRADES, payload).assign(asked_for="S0001")
-    delivery = Delivery([HALF_DAY], datetime.now(UTC), frame, [payload])
+    delivery = Delivery({datetime.now(UTC): [HALF_DAY]}, frame, [payload])
     sessions = trading_sessions("XNYS", HALF_DAY.start, HALF_DAY.end)
     with known.begin() as connection:
         valid, _ = keep_valid_rows(connection, provider, Dataset.TRADES, delivery, sessions)
@@ -205,6 +205,49 @@ def test_a_trade_that_was_cancelled_is_stored_marked_and_makes_no_bar(known: Eng
     assert store_trade_bars(known, [HALF_DAY]).counts == MergeCounts(inserted=1)
     [bar] = minutes(known).to_dict("records")
     assert (bar["high"], bar["volume"]) == (10, 100)
+
+
+def test_a_minute_whose_trades_are_all_taken_back_loses_its_bar(known: Engine) -> None:
+    def trades(connection: Connection, marked: str) -> None:
+        """Store a trade of three minutes and one of a later hour; those named are marked as cancelled."""
+        connection.execute(
+            text("""
+                INSERT INTO ticks (symbol, timestamp, exchange, trade_id, price, quantity, conditions, source)
+                SELECT 'S0001', moment::timestamptz, '4', '1', price, 10,
+                       CASE WHEN moment = ANY (string_to_array(:marked, ',')) THEN ARRAY['e8'] END, 'polygon'
+                FROM (VALUES ('2024-07-03 14:00:10Z', 5), ('2024-07-03 14:01:10Z', 250), ('2024-07-03 14:02:10Z', 6),
+                             ('2024-07-03 16:00:10Z', 7)) AS t (moment, price)
+                ON CONFLICT (symbol, timestamp, exchange, trade_id) DO UPDATE SET conditions = excluded.conditions
+            """),
+            {"marked": marked},
+        )
+
+    with known.begin() as connection:
+        trades(connection, "")
+        connection.execute(
+            text("""
+                INSERT INTO ohlcv_1min (symbol, timestamp, open, high, low, close, volume, source)
+                VALUES ('S0001', '2024-07-03 13:45Z', 4, 4, 4, 4, 1, 'ticks:polygon'),
+                       ('S0001', '2024-07-03 14:05Z', 4, 4, 4, 4, 1, 'polygon')
+            """)
+        )
+    assert store_trade_bars(known, [HALF_DAY]).counts == MergeCounts(inserted=4)
+    with known.begin() as connection:
+        trades(connection, "2024-07-03 14:01:10Z,2024-07-03 16:00:10Z")
+        connection.execute(text("UPDATE touched_buckets SET intraday_at = now(), daily_at = now()"))
+    assert store_trade_bars(known, [HALF_DAY]).counts == MergeCounts(unchanged=2, removed=2)
+    # The first was made of trades that may have been dropped for their age, the fourth is the vendor's own.
+    left = minutes(known)
+    assert left["timestamp"].dt.strftime("%H:%M").tolist() == ["13:45", "14:00", "14:02", "14:05"]
+    assert left["high"].max() == 6
+    with known.connect() as connection:
+        revised = connection.execute(text("SELECT high FROM bar_revisions ORDER BY timestamp")).scalars().all()
+        stale = connection.execute(
+            text("SELECT timestamp FROM touched_buckets WHERE intraday_at IS NULL AND daily_at IS NULL ORDER BY 1")
+        ).scalars()
+        assert revised == [250, 7]
+        assert [f"{hour:%H}" for hour in stale] == ["14", "16"]
+    assert store_trade_bars(known, [HALF_DAY]).counts == MergeCounts(unchanged=2)
 
 
 def test_a_minute_makes_its_bar_once_it_is_over(database: Engine) -> None:

@@ -14,6 +14,7 @@ from tickstock_assets.loading.storing import Stored
 from tickstock_assets.storage import audit, minutes
 from tickstock_assets.storage.bulk import MergeCounts, merge
 from tickstock_assets.storage.minutes import TradedSession
+from tickstock_assets.storage.removal import remove_untraded
 from tickstock_assets.storage.retry import in_transaction
 
 # Before the provider's name in the source of a bar that is made from its trades.
@@ -51,7 +52,13 @@ def _bring(connection: Connection, session: TradedSession) -> tuple[int, int, Me
         bars = without_removed(connection, bars.assign(source=f"{MADE_OF_TRADES}{source}", exchange=session.exchange))
         n_bars += len(bars)
         counts += merge(connection, "ohlcv_1min", bars)
-    if counts.written:
+        # Before the first of them trades may have been dropped for their age.
+        first = max(session.begins, of_source["timestamp"].min().floor("min").to_pydatetime())
+        traded = [moment.to_pydatetime() for moment in bars["timestamp"]]
+        hours, made_of_them = (first, session.ends), f"{MADE_OF_TRADES}{source}"
+        removed = remove_untraded(connection, session.symbol, hours, source=made_of_them, traded=traded)
+        counts += MergeCounts(removed=removed)
+    if counts.written or counts.removed:
         day = session.session
         particulars = {**vars(counts), "source": "ticks", "symbols": [session.symbol], "first": day, "last": day}
         audit.record(connection, "load", ("ohlcv_1min", "ohlcv_1min"), "merge", particulars)

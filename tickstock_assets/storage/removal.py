@@ -1,11 +1,12 @@
 """Bars that turned out to be wrong, taken away; what they were stays known in `bar_revisions`.
 
 A load never removes a bar: that a vendor does not send it any more is no proof that it was wrong. So a person does, with a
-reason, or the rollup job for a day of which no minute is left. What a person removed stays away: no load stores a bar of
-it again before a person has all of it fetched once more.
+reason; or the rollup job, of a day of which no minute is left; or who makes minutes from trades, of one whose trades were
+all taken back since. What a person removed stays away: no load stores a bar of it again before a person has all of it
+fetched once more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -76,22 +77,51 @@ def remove_minutes(connection: Connection, symbol: str, start: datetime, end: da
     _require_stretch(symbol, start, end)
     if not reason.strip():
         raise ConfigError(f"{symbol}: expected a reason why its minutes are removed, found none; say it")
+    details = {"start": start.isoformat(), "end": end.isoformat(), "reason": reason}
+    n_rows = _remove(connection, symbol, sql.SQL("true"), details)
+    if n_rows:
+        _keep_away(connection, symbol, start, end, reason)
+    return n_rows
+
+
+def remove_untraded(
+    connection: Connection, symbol: str, hours: tuple[datetime, datetime], *, source: str, traded: Sequence[datetime]
+) -> int:
+    """Remove the minute bars of a source, which are made from trades, of minutes without one; return how many there were.
+
+    What they were is kept as `remove_minutes` keeps it. Nothing is kept away: a trade may come again.
+
+    Args:
+        connection: open; the caller's transaction makes the change visible at once or not at all.
+        symbol: of which.
+        hours: from when on all trades are stored, to before when, with a time zone.
+        source: of the bars.
+        traded: the minutes that have a bar (UTC).
+    """
+    condition = sql.SQL("source = {} AND timestamp <> ALL ({}::timestamptz[])").format(
+        sql.Literal(source), sql.Literal(list(traded))
+    )
+    start, end = (moment.isoformat() for moment in hours)
+    details = {"start": start, "end": end, "reason": "every trade of the minute was taken back"}
+    return _remove(connection, symbol, condition, details)
+
+
+def _remove(connection: Connection, symbol: str, condition: sql.Composable, details: Mapping[str, str]) -> int:
+    """Remove the minute bars from `start` to before `end` of the details that meet a condition."""
     target = target_of(connection, touched_buckets.TABLE, ["symbol", "timestamp"])
     with driver(connection).cursor() as cursor:
         bulk.lock_symbols(cursor, [target.name], [symbol])
         bulk.lock_load(cursor)
         query = sql.SQL(
-            "SELECT symbol, timestamp FROM ohlcv_1min WHERE symbol = {} AND timestamp >= {} AND timestamp < {}"
-        ).format(sql.Literal(symbol), sql.Literal(start), sql.Literal(end))
+            "SELECT symbol, timestamp FROM ohlcv_1min WHERE symbol = {} AND timestamp >= {} AND timestamp < {} AND {}"
+        ).format(sql.Literal(symbol), sql.Literal(details["start"]), sql.Literal(details["end"]), condition)
         schema = pa.schema([(column.name, ARROW_TYPES[column.type]) for column in target.columns])
         rows = read(cursor, target.columns, stored_rows.StoredRows(query), schema)
         if not rows.num_rows:
             return 0
         changes.remove(cursor, target, rows)
         touched_buckets.touch(cursor, rows)
-    _keep_away(connection, symbol, start, end, reason)
-    details = {"rows": rows.num_rows, "start": start.isoformat(), "end": end.isoformat(), "reason": reason}
-    audit.record(connection, "removal", (target.name, symbol), "remove", details)
+    audit.record(connection, "removal", (target.name, symbol), "remove", {"rows": rows.num_rows, **details})
     return len(rows)
 
 
