@@ -23,6 +23,7 @@ from tests.defs.conftest import OpenProject
 from tests.defs.crashed_runs import crash
 from tests.defs.simulated import KEY, Project, forget_settings
 from tests.providers.scripted_server import Reply, ScriptedServer, serving
+from tickstock_assets.definitions import defs
 from tickstock_assets.defs import alert_sensors
 from tickstock_assets.defs.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from tickstock_assets.defs.request_runs import REQUEST_TAG
@@ -53,7 +54,9 @@ def opened(open_project: OpenProject, slack: ScriptedServer, **more: str) -> Pro
 
 def watch(project: Project, cursor: str | None = None) -> str:
     """Let the watching sensor tick, and return its cursor."""
-    with dg.build_sensor_context(instance=project.instance, cursor=cursor) as context:
+    with dg.build_sensor_context(
+        instance=project.instance, cursor=cursor, repository_def=defs.get_repository_def()
+    ) as context:
         result = alert_sensors.alert_watch(context)
     assert isinstance(result, dg.SensorResult)
     assert result.cursor is not None
@@ -94,15 +97,20 @@ def fail(project: Project, **tags: str) -> str:
 
 
 def evaluate(
-    project: Project, *, passed: bool, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR, **more: object
+    project: Project,
+    asset: str = "prices",
+    *,
+    passed: bool,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    **more: object,
 ) -> None:
     """Evaluate a check in a run of its own."""
     run_tags = more.pop("tags", {})
 
-    @dg.asset
+    @dg.asset(name=asset)
     def prices() -> None: ...
 
-    @dg.asset_check(asset=prices)
+    @dg.asset_check(asset=prices, name=f"{asset}_contract")
     def prices_contract() -> dg.AssetCheckResult:
         return dg.AssetCheckResult(passed=passed, severity=severity, **more)  # type: ignore[arg-type]
 
@@ -175,6 +183,29 @@ def test_a_check_is_alerted_until_all_that_did_not_pass_does(open_project: OpenP
     # All of it read anew changes nothing.
     watch(project)
     assert [(one.times, one.resolved_at is None) for one in found(project, Kind.CHECK_FAILED)] == [(1, False)]
+
+
+def test_a_check_of_an_asset_without_partitions_speaks_for_all_of_it_whatever_its_run_is_of(
+    open_project: OpenProject, slack: ScriptedServer
+) -> None:
+    project = opened(open_project, slack)
+    for asset in ("symbols", "ohlcv_daily"):
+        evaluate(project, asset, passed=False, tags={PARTITION_TAG: "S0001|2011"})
+    cursor = watch(project)
+    for asset in ("symbols", "ohlcv_daily"):
+        evaluate(project, asset, passed=True, tags={PARTITION_TAG: "S0002|2012"})
+    cursor = watch(project, cursor)
+    # The table of symbols is one; of the bars another symbol's year was looked at.
+    assert [one.subject for one in found(project, Kind.CHECK_FAILED, only_open=True)] == [
+        "ohlcv_daily:ohlcv_daily_contract"
+    ]
+    # What failed in a run of everything is settled by a later one of a part too.
+    evaluate(project, "symbols", passed=False)
+    cursor = watch(project, cursor)
+    assert len(found(project, Kind.CHECK_FAILED, only_open=True)) == 2
+    evaluate(project, "symbols", passed=True, tags={PARTITION_TAG: "S0002|2012"})
+    watch(project, cursor)
+    assert len(found(project, Kind.CHECK_FAILED, only_open=True)) == 1
 
 
 def test_a_check_of_symbols_that_somebody_has_removed_holds_up_nothing(

@@ -53,8 +53,13 @@ def _count_what_happened(context: dg.SensorEvaluationContext, chosen: Settings) 
     position = Position.read(context.cursor)
     instance, warnings = context.instance, chosen.alert_warnings
     position = in_transaction(engine(), lambda connection: count_failed_runs(instance, connection, position))
+    graph = context.repository_def.asset_graph if context.repository_def else None
+    unpartitioned = graph.unpartitioned_asset_keys if graph else set()
     position = in_transaction(
-        engine(), lambda connection: count_failed_checks(instance, connection, position, with_warnings=warnings)
+        engine(),
+        lambda connection: count_failed_checks(
+            instance, connection, position, with_warnings=warnings, unpartitioned=unpartitioned
+        ),
     )
     in_transaction(engine(), count_failed_requests)
     in_transaction(engine(), count_gaps_given_up)

@@ -8,7 +8,7 @@ Elsewhere: what the database says (state_alerts.py), the sensors (alert_sensors.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -110,7 +110,12 @@ def _moment(text: str | None) -> datetime:
 
 
 def count_failed_checks(
-    instance: dg.DagsterInstance, connection: Connection, position: Position, *, with_warnings: bool
+    instance: dg.DagsterInstance,
+    connection: Connection,
+    position: Position,
+    *,
+    with_warnings: bool,
+    unpartitioned: Collection[dg.AssetKey],
 ) -> Position:
     """Enter the checks that have not passed since, settle what has passed, and return up to where was read.
 
@@ -121,6 +126,7 @@ def count_failed_checks(
         connection: open.
         position: up to where was read before.
         with_warnings: also of checks that only warn.
+        unpartitioned: the assets without partitions, whose checks look at all of them in every run.
     """
     after = position.evaluations_after
     back_to = None if after is not None else (datetime.now(UTC) - LOOKS_BACK).timestamp()
@@ -129,7 +135,7 @@ def count_failed_checks(
     if not records:
         return position
     evaluations = [_Evaluation.of(record) for record in records]
-    scopes = _Scopes(instance, connection, [one.run_id for one in evaluations])
+    scopes = _Scopes(instance, connection, [one.run_id for one in evaluations], unpartitioned)
     for one in evaluations:
         if not one.what.passed and (with_warnings or one.what.severity is dg.AssetCheckSeverity.ERROR):
             alerts.count(connection, [one.as_occurrence(scopes.failed(one))])
@@ -177,10 +183,16 @@ class _Evaluation:
 
 
 class _Scopes:
-    """What evaluations have looked at, by the tags of their runs, which are read at once."""
+    """What evaluations have looked at, by their assets and by the tags of their runs, which are read at once."""
 
-    def __init__(self, instance: dg.DagsterInstance, connection: Connection, run_ids: Sequence[str]) -> None:
-        self._instance, self._connection = instance, connection
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        connection: Connection,
+        run_ids: Sequence[str],
+        unpartitioned: Collection[dg.AssetKey],
+    ) -> None:
+        self._instance, self._connection, self._unpartitioned = instance, connection, unpartitioned
         runs = instance.get_runs(dg.RunsFilter(run_ids=sorted(set(run_ids) - {""})))
         self._tags: Mapping[str, Mapping[str, str]] = {run.run_id: run.tags for run in runs}
 
@@ -188,6 +200,9 @@ class _Scopes:
         """Return the windows an evaluation is of; None for all of its asset."""
         if one.what.partition is not None:
             return windows_of([one.what.partition])
+        # Such an asset stands in runs of other assets' partitions too.
+        if one.what.asset_key in self._unpartitioned:
+            return None
         try:
             return scope_of_run(self._instance, self._connection, self._tags.get(one.run_id, {}))
         except ConfigError:
