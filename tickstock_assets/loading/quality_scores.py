@@ -4,17 +4,22 @@ Elsewhere: the formula (domain/anomalies/scores.py), what is counted (storage/qu
 """
 
 from collections.abc import Sequence
+from datetime import date, datetime
+from functools import partial
+from itertools import batched
 
 import pandas as pd
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.anomalies.scores import session_scores
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.reconciling import DISAGREEMENT
 from tickstock_assets.providers.base import Dataset
-from tickstock_assets.storage import bars, quality_scores
+from tickstock_assets.storage import audit, bars, data_gaps, quality_scores
+from tickstock_assets.storage.retry import in_transaction
 
+YEARS_A_BATCH = 50
 DATASETS = {"1d": Dataset.DAILY_BARS, "1m": Dataset.MINUTE_BARS}
 
 
@@ -27,6 +32,21 @@ def score(connection: Connection, lineup: Lineup, windows: Sequence[Window]) -> 
         scores = session_scores(with_rejected(counts, rejected))
         n_entered += quality_scores.enter(connection, timeframe, scores)
     return n_entered
+
+
+def score_gaps(engine: Engine, lineup: Lineup, since: datetime, run: audit.Run | None = None) -> int:
+    """Score the years anew of which gaps were found, classed or filled since a moment; return how many scores changed.
+
+    What was a hole when a session was scored may be a halt by now, which is nobody's fault. Whole years, since a session
+    without any bar counts where its month or year has some.
+    """
+    with engine.connect() as connection:
+        changed = data_gaps.years_changed_since(connection, since)
+    years = [Window(symbol, date(year, 1, 1), date(year, 12, 31)) for symbol, year in changed]
+    return sum(
+        in_transaction(engine, partial(score, lineup=lineup, windows=group), run)
+        for group in batched(years, YEARS_A_BATCH)
+    )
 
 
 def with_rejected(counts: pd.DataFrame, rejected: pd.DataFrame) -> pd.DataFrame:

@@ -165,6 +165,19 @@ def counted(connection: Connection, symbols: Sequence[str] | None = None) -> lis
     return [dict(row) for row in rows.mappings()]
 
 
+def years_changed_since(connection: Connection, since: datetime) -> list[tuple[str, int]]:
+    """Return symbol and year (UTC) of the gaps that were found, classed otherwise or filled since a moment, in order."""
+    rows = connection.execute(
+        text("""
+            SELECT DISTINCT symbol, extract(year FROM moment AT TIME ZONE 'UTC')::integer
+            FROM data_gaps CROSS JOIN LATERAL (VALUES (gap_start), (gap_end)) AS m (moment)
+            WHERE updated_at >= :since ORDER BY 1, 2
+        """),
+        {"since": since},
+    )
+    return [tuple(row) for row in rows]
+
+
 def holes_by_day(connection: Connection) -> pd.DataFrame:
     """Return the open holes of providers: symbol, day (datetime64, UTC), missing_bars of minutes and missing days."""
     return bars.query(

@@ -16,8 +16,10 @@ from tickstock_assets.defs.retries import retried
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.loading.gap_finding import Reach, find_gaps, windows_to_look_at
 from tickstock_assets.loading.landed_days import Landed
+from tickstock_assets.loading.quality_scores import score_gaps
 from tickstock_assets.storage import data_gaps as stored
 from tickstock_assets.storage.data_gaps import GapCounts
+from tickstock_assets.storage.partition_counts import moment
 
 LOOKED_AT = "looked_at"
 TIMEFRAMES: tuple[Timeframe, ...] = ("1d", "1m")
@@ -39,14 +41,17 @@ def data_gaps(
 
     Holiday, half day, halt, no trade, hole of the provider, not yet published, or removed by a person; see `docs/gaps.md`.
     A gap that is filled is stamped and kept. Each run looks at what was stored, and at sessions that were changed, since the
-    run before.
+    run before. The sessions of years with gaps that changed are scored anew.
     """
     since, now = last_look(context.instance), datetime.now(UTC)
+    with database.begin() as connection:
+        began = moment(connection)
     counts, landed = GapCounts(), Landed(market_data.lineup, market_data.landing_folder)
     for timeframe in TIMEFRAMES:
         with database.begin() as connection:
             windows = windows_to_look_at(connection, timeframe, since)
         counts += find_gaps(engine(), windows, timeframe, Reach.of(market_data.lineup), landed=landed, run=database.run)
+    n_scores = score_gaps(engine(), market_data.lineup, began, database.run)
     with database.begin() as connection:
         by_class, holes = stored.counted(connection), stored.holes_by_day(connection)
     return dg.MaterializeResult(
@@ -56,6 +61,7 @@ def data_gaps(
             "gaps_changed": counts.changed,
             "gaps_unchanged": counts.unchanged,
             "gaps_healed": counts.healed,
+            "scores_changed": n_scores,
             "open_gaps": rows_as_table(pd.DataFrame(by_class), limit=len(by_class)),
             "holes": holes_by_month(holes),
         }
