@@ -1,5 +1,7 @@
 """Dumps and restores of real databases, on every tier: nothing lost, nothing half done."""
 
+import errno
+import hashlib
 import json
 import os
 import signal
@@ -289,6 +291,79 @@ def test_a_dump_that_is_killed_in_the_middle_leaves_nothing(
         other.rollback()
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.tiers("embedded")
+@pytest.mark.parametrize("failing", [1, 2], ids=["the manifest", "the dump"])
+def test_a_disk_that_fails_at_the_end_of_a_dump_leaves_the_older_one_restorable(
+    filled: Engine, elsewhere: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    file = tmp_path / "market.dump"
+    made, before = backup.dump(filled.url, file), contents(filled)
+    with filled.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_daily"))
+    fsync, calls = os.fsync, []
+
+    def fail(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        backup.dump(filled.url, file)
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["market.dump", "market.dump.manifest.json"]
+    assert restore(elsewhere, file) == made
+    restored = open_engine(elsewhere)
+    assert contents(restored) == before
+    restored.dispose()
+
+
+# Each in place of the call with which it would go on; what a kill leaves cannot be tidied up by the killed.
+REPLACEMENTS = ["market.dump.manifest.json.coming", "market.dump", "market.dump.manifest.json"]
+DUMP_UNTIL = """
+import os, sys
+from pathlib import Path
+from sqlalchemy import make_url
+from tickstock_assets.storage import backup
+replace = Path.replace
+def replace_or_die(path, target):
+    return os._exit(9) if Path(target).name == sys.argv[3] else replace(path, target)
+Path.replace = replace_or_die
+backup.dump(make_url(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.tiers("embedded")
+@pytest.mark.parametrize(
+    ("last", "older"), [*((last, True) for last in REPLACEMENTS), (REPLACEMENTS[1], False), (REPLACEMENTS[2], False)]
+)
+def test_whoever_is_killed_between_the_two_files_leaves_a_dump_that_can_be_restored(
+    filled: Engine, tmp_path: Path, last: str, *, older: bool
+) -> None:
+    file = tmp_path / "market.dump"
+    if older:
+        backup.dump(filled.url, file)
+    with filled.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_daily"))
+    command = [sys.executable, "-c", DUMP_UNTIL, address(filled.url), str(file)]
+    assert subprocess.run([*command, last], cwd=Path(__file__).parents[2], check=False).returncode == 9
+    if last == REPLACEMENTS[-1]:
+        assert backup.read_manifest(file).rows["ohlcv_daily"] == 0
+    elif older:
+        assert backup.read_manifest(file).rows["ohlcv_daily"] == 459
+    else:
+        assert not file.exists()
+    # The next one, killed a little sooner, finds what the first left.
+    assert subprocess.run([*command, REPLACEMENTS[1]], cwd=Path(__file__).parents[2], check=False).returncode == 9
+    assert file.exists() == (older or last == REPLACEMENTS[-1])
+    if file.exists():
+        assert backup.read_manifest(file).sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    made = backup.dump(filled.url, file)
+    assert backup.read_manifest(file) == made
+    assert sorted(path.name for path in tmp_path.glob("market*")) == ["market.dump", "market.dump.manifest.json"]
 
 
 def test_rows_that_go_during_a_dump_are_in_it_and_in_its_manifest(

@@ -3,11 +3,12 @@
 Elsewhere: the way back (restore.py), finding and running pg_dump (client_programs.py), tables as Parquet (export.py).
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ from tickstock_assets.storage.pool import MAINTENANCE
 from tickstock_assets.storage.whole_file import whole_file
 
 MANIFEST_SUFFIX = ".manifest.json"
+# Of a manifest whose dump is about to be put in its place.
+COMING_SUFFIX = ".coming"
 Progress = Callable[[int, int | None], None]
 OWN_TABLES = """
     SELECT c.relname FROM pg_class c
@@ -66,7 +69,7 @@ class Manifest:
 
 def manifest_path(file: Path) -> Path:
     """Return where the manifest of a dump is."""
-    return file.with_name(file.name + MANIFEST_SUFFIX)
+    return Path(f"{file}{MANIFEST_SUFFIX}")
 
 
 def dump(url: URL, file: Path, on_progress: Progress = lambda *_: None) -> Manifest:
@@ -74,7 +77,7 @@ def dump(url: URL, file: Path, on_progress: Progress = lambda *_: None) -> Manif
 
     Args:
         url: as a role that may read every table.
-        file: replaced when the dump is complete; until then what was there stays.
+        file: replaced when the dump is complete; until then what was there stays, and can be restored.
         on_progress: told the bytes written so far.
 
     Raises:
@@ -92,15 +95,44 @@ def dump(url: URL, file: Path, on_progress: Progress = lambda *_: None) -> Manif
             # chunk is gone for it too: what is counted first stays locked until the transaction ends, after pg_dump.
             rows = count_rows(connection)
             snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
-            with whole_file(file) as output:
+            with _beside_its_manifest(file) as output:
                 _run_pg_dump(programs, url, snapshot, output, on_progress)
                 manifest = _describe(connection, url, programs, output, rows)
-                # First the manifest: a dump without one could not be restored, one of another dump is found out.
-                with whole_file(manifest_path(file)) as beside:
+                with whole_file(_coming(file)) as beside:
                     os.write(beside, (json.dumps(asdict(manifest), indent=2) + "\n").encode())
     finally:
         engine.dispose()
     return manifest
+
+
+@contextlib.contextmanager
+def _beside_its_manifest(file: Path) -> Iterator[int]:
+    """Yield a descriptor to write a dump to; when the block ends it is put in place, and then the coming manifest is.
+
+    Two files do not change in one moment. So the manifest that was there stays until the dump has changed, and whoever is
+    stopped in between leaves a dump that one of the two manifests describes.
+    """
+    try:
+        with whole_file(file) as output:
+            _settle(file)
+            yield output
+    except BaseException:
+        _settle(file)
+        raise
+    _coming(file).replace(manifest_path(file).resolve())
+
+
+def _coming(file: Path) -> Path:
+    """Return where the manifest of a dump is before the dump is in its place."""
+    return Path(f"{manifest_path(file).resolve()}{COMING_SUFFIX}")  # in one folder with it, also where that is a link
+
+
+def _settle(file: Path) -> None:
+    """Put the coming manifest of one who was stopped in its place, or remove it where its dump never came."""
+    coming = _coming(file)
+    if _describes(coming, file):
+        coming.replace(manifest_path(file).resolve())
+    coming.unlink(missing_ok=True)
 
 
 def _run_pg_dump(programs: ClientPrograms, url: URL, snapshot: str, output: int, on_progress: Progress) -> None:
@@ -155,11 +187,10 @@ def read_manifest(file: Path) -> Manifest:
     Raises:
         ConfigError: one is missing or is not what `dump` wrote.
     """
-    beside = manifest_path(file)
+    beside = _coming(file) if _describes(_coming(file), file) else manifest_path(file)
     try:
-        with file.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
-        manifest = TypeAdapter(Manifest).validate_json(beside.read_bytes(), strict=True)
+        digest = _digest(file)
+        manifest = _parsed(beside)
     except OSError as error:
         raise ConfigError(
             f"{error.filename}: expected a dump of `tickstock db dump` and its manifest {beside.name}, "
@@ -173,3 +204,20 @@ def read_manifest(file: Path) -> Manifest:
             "the file is damaged or of another dump, restore another one"
         )
     return manifest
+
+
+def _describes(beside: Path, file: Path) -> bool:
+    """Whether there is such a manifest, and it is of the dump that is there."""
+    try:
+        return _parsed(beside).sha256 == _digest(file)
+    except (OSError, ValueError):
+        return False
+
+
+def _parsed(beside: Path) -> Manifest:
+    return TypeAdapter(Manifest).validate_json(beside.read_bytes(), strict=True)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
