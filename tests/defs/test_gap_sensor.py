@@ -239,7 +239,7 @@ def test_a_request_that_a_person_cancels_gives_its_gaps_up(project: Project) -> 
 def test_a_look_is_started_once_after_bars_were_stored_and_not_while_they_still_come(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Loaded a moment ago, but nobody has looked yet: that would be waited for only for an hour after the last look.
+    # Loaded a moment ago: its end is waited for.
     said = tick(look_for_gaps, project)
     assert isinstance(said, dg.SkipReason)
     assert "waiting until that is over" in str(said.skip_message)
@@ -251,6 +251,23 @@ def test_a_look_is_started_once_after_bars_were_stored_and_not_while_they_still_
     said = tick(look_for_gaps, project)
     assert isinstance(said, dg.SkipReason)
     assert str(said.skip_message).startswith("No bars were stored since ")
+
+
+@pytest.mark.parametrize("looked_before", [False, True])
+def test_bars_that_are_stored_without_a_pause_are_looked_at_an_hour_after_the_first_of_them(
+    project: Project, monkeypatch: pytest.MonkeyPatch, *, looked_before: bool
+) -> None:
+    if looked_before:
+        monkeypatch.setattr(gap_sensor, "QUIET", timedelta(0))
+        (wanted,) = tick(look_for_gaps, project).run_requests or []  # type: ignore[union-attr]
+        project.run(wanted.tags, "gaps")
+        with project.engine.begin() as connection:
+            audit.record(connection, "load", ("ohlcv_daily", "ohlcv_daily"), "load", {})
+    # The load goes on, and its last bars are of a moment ago.
+    monkeypatch.setattr(gap_sensor, "QUIET", timedelta(days=1))
+    assert isinstance(tick(look_for_gaps, project), dg.SkipReason)
+    monkeypatch.setattr(gap_sensor, "LOOK_EVERY", timedelta(0))
+    assert len(tick(look_for_gaps, project).run_requests or []) == 1  # type: ignore[union-attr]
 
 
 def test_a_look_that_failed_is_repeated_after_a_while_and_one_that_a_person_cancelled_is_not(

@@ -27,7 +27,7 @@ from tickstock_assets.storage.retry import in_transaction
 # What a tick deals with; the others are dealt with by the next ones.
 GAPS_A_TICK = 1_000
 SYMBOLS_A_REQUEST = 50
-# A load is over when it has been quiet for so long; one that takes all day is looked at as often as this.
+# A load is over when it has been quiet for so long; one that takes all day is looked at so long after its first bars.
 QUIET = timedelta(minutes=2)
 LOOK_EVERY = timedelta(hours=1)
 # One that failed leaves holes unknown until it is repeated.
@@ -92,7 +92,7 @@ def _what_is_waited_for(connection: Connection) -> str:
     job=GAPS,
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Looks for gaps after bars were stored, once that has been quiet for two minutes, and at least every hour.",
+    description="Looks for gaps after bars were stored, once that has been quiet for two minutes, an hour later at the latest.",
 )
 def look_for_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Start the job that finds and classes gaps where there is something new to look at.
@@ -102,11 +102,12 @@ def look_for_gaps(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.S
     """
     looked, now = last_look(context.instance), datetime.now(UTC)
     with engine().connect() as connection:
-        changed = _last_change(connection, looked)
-    if changed is None:
+        changes = _changes(connection, looked)
+    if changes is None:
         since = f"since {looked:%Y-%m-%d %H:%M} UTC" if looked else "yet"
         return dg.SkipReason(f"No bars were stored {since}")
-    if now - changed < QUIET and (looked is None or now - looked < LOOK_EVERY):
+    first, changed = changes
+    if now - changed < QUIET and now - first < LOOK_EVERY:
         return dg.SkipReason(f"Bars were stored at {changed:%H:%M:%S} UTC; waiting until that is over")
     unfinished = dg.RunsFilter(job_name=GAPS.name, statuses=NOT_FINISHED)
     if context.instance.get_runs(unfinished, limit=1):
@@ -143,14 +144,14 @@ NOT_FINISHED = [
 ]
 
 
-def _last_change(connection: Connection, since: datetime | None) -> datetime | None:
-    """Return when bars were stored or removed last after a moment, other than by healing, which looks by itself."""
-    found: datetime | None = connection.execute(
+def _changes(connection: Connection, since: datetime | None) -> tuple[datetime, datetime] | None:
+    """Return when bars were stored or removed first and last after a moment, other than by healing, which looks by itself."""
+    first, last = connection.execute(
         text("""
-            SELECT max(timestamp) FROM audit_trail
+            SELECT min(timestamp), max(timestamp) FROM audit_trail
             WHERE entity_type IN ('ohlcv_daily', 'ohlcv_1min') AND event_type IN ('load', 'removal')
               AND actor <> :healing AND timestamp > coalesce(CAST(:since AS timestamptz), '-infinity')
         """),
         {"healing": f"dagster {GAP_HEALING}", "since": since},
-    ).scalar()
-    return found
+    ).one()
+    return None if last is None else (first, last)
