@@ -106,9 +106,11 @@ def test_what_is_stored_is_entered_once_and_again_only_for_what_was_landed_since
     later = datetime(2024, 2, 1, tzinfo=UTC)
     with database.begin() as connection:
         connection.execute(text("INSERT INTO symbols (symbol) VALUES ('AAPL')"))
-        ledger.mark_stored(connection, source, [year], NOW)
-        ledger.mark_stored(connection, source, [july], NOW)
+        ledger.mark_stored(connection, source, {NOW: [year]})
+        ledger.mark_stored(connection, source, {NOW: [july]})
         assert ledger.stored(connection, source, ["AAPL"]) == [(year, NOW)]
-        ledger.mark_stored(connection, source, [july], later)
+        ledger.mark_stored(connection, source, {later: [july]})
         assert set(ledger.stored(connection, source, ["AAPL"])) == {(year, NOW), (july, later)}
+        assert ledger.stored(connection, source, ["AAPL"], first=date(2024, 8, 1)) == [(year, NOW)]
+        assert ledger.stored(connection, source, ["AAPL"], last=date(2023, 12, 31)) == []
         assert ledger.stored(connection, Source("sample", "daily_bars", "v2"), ["AAPL"]) == []

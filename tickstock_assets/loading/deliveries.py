@@ -1,7 +1,7 @@
 """Landed payloads read back: the newest answer for each day, parsed, in batches of bounded size."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from itertools import groupby
@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import Engine
 
+from tickstock_assets.domain.marked_windows import MarkedWindows
 from tickstock_assets.domain.windows import WHOLE_MARKET, Window, not_covered
 from tickstock_assets.loading.coverage import windows_of_symbols
 from tickstock_assets.loading.lineup import source_of
@@ -29,16 +30,19 @@ class Delivery:
     """Rows of one provider.
 
     Attributes:
-        windows: the days that they answer for.
-        landed_by: when the newest of their payloads was landed (UTC).
+        landed: the days that they answer for, by when the payload with them was landed (UTC).
         frame: parsed, with `asked_for`, the symbol that was asked for.
         raw: the same rows as they came, one table a payload.
     """
 
-    windows: list[Window]
-    landed_by: datetime
+    landed: Mapping[datetime, Sequence[Window]]
     frame: pd.DataFrame
     raw: list[pa.Table]
+
+    @property
+    def windows(self) -> list[Window]:
+        """All days that they answer for."""
+        return [window for windows in self.landed.values() for window in windows]
 
     def as_sent(self, index: Sequence[int]) -> list[dict[str, object]]:
         """Return rows by their place in `frame`, as they came."""
@@ -70,8 +74,8 @@ def deliveries(
     source, symbols = source_of(provider, dataset), {window.symbol for window in windows}
     with engine.begin() as connection:
         entries = ledger.landed(connection, source, symbols)
-        stored = ledger.stored(connection, source, symbols) if new else []
-    parts = _not_stored(served(entries, windows), stored)
+        stored = ledger.stored(connection, source, symbols, *_span(windows)) if new and windows else []
+    parts = _not_stored(served(entries, windows), MarkedWindows(stored))
     possible = _Possible(min(route.history_start for route in provider.routes(dataset)))
     batch: list[_Payload] = []
     n_rows = 0
@@ -86,24 +90,14 @@ def deliveries(
         yield _delivery(provider, dataset, batch, possible)
 
 
-def _not_stored(
-    parts: Sequence[tuple[Entry, list[Window]]], stored: Sequence[tuple[Window, datetime]]
-) -> list[tuple[Entry, list[Window]]]:
+def _span(windows: Sequence[Window]) -> tuple[date, date]:
+    return min(window.start for window in windows), max(window.end for window in windows)
+
+
+def _not_stored(parts: Iterable[tuple[Entry, list[Window]]], stored: MarkedWindows) -> list[tuple[Entry, list[Window]]]:
     """Return what of each entry was not yet landed when its symbol's days were stored last."""
-    if not stored:
-        return list(parts)
-    by_symbol: dict[str, list[tuple[Window, datetime]]] = {}
-    for window, landed_by in stored:
-        by_symbol.setdefault(window.symbol, []).append((window, landed_by))
-    left: list[tuple[Entry, list[Window]]] = []
-    for entry, windows in parts:
-        new: list[Window] = []
-        for symbol, of_symbol in windows_of_symbols(windows).items():
-            have = [window for window, landed_by in by_symbol.get(symbol, ()) if landed_by >= entry.landed_at]
-            new += not_covered(of_symbol, have)
-        if new:
-            left.append((entry, new))
-    return left
+    new = [(entry, stored.older(windows, entry.landed_at)) for entry, windows in parts]
+    return [(entry, windows) for entry, windows in new if windows]
 
 
 def served(entries: Sequence[Entry], windows: Sequence[Window]) -> list[tuple[Entry, list[Window]]]:
@@ -167,12 +161,10 @@ def _delivery(provider: Provider, dataset: Dataset, payloads: Sequence[_Payload]
         masks = np.split(chosen, ends[:-1])
         tables = [raw.filter(pa.array(mask)) for raw, mask in zip(tables, masks, strict=True)]
         frame, asked_for = frame[chosen], asked_for[chosen]
-    return Delivery(
-        [window for payload in payloads for window in payload.windows],
-        max(payload.entry.landed_at for payload in payloads),
-        frame.assign(asked_for=asked_for).reset_index(drop=True),
-        tables,
-    )
+    landed: dict[datetime, list[Window]] = {}
+    for payload in payloads:
+        landed.setdefault(payload.entry.landed_at, []).extend(payload.windows)
+    return Delivery(landed, frame.assign(asked_for=asked_for).reset_index(drop=True), tables)
 
 
 def _parsed(provider: Provider, dataset: Dataset, tables: Sequence[pa.Table]) -> pd.DataFrame:

@@ -46,7 +46,7 @@ def _set_aside_bars(connection: Connection, provider: Provider, symbol: str) -> 
         payload = provider.fetch(Request(Dataset.DAILY_BARS, window, route.name))
         frame = provider.parse(Dataset.DAILY_BARS, payload).assign(asked_for=symbol)
         sessions = trading_sessions(DEFAULT_EXCHANGE, window.start, window.end)
-        delivery = Delivery([], datetime.now(UTC), frame, [payload])
+        delivery = Delivery({}, frame, [payload])
         _, rejected = keep_valid_rows(connection, provider, Dataset.DAILY_BARS, delivery, sessions)
         n_rejected += rejected.total()
     return n_rejected
@@ -113,4 +113,4 @@ def store_actions(
         scope = Scope(where={"source": [provider.name], "symbol": sorted(listed["symbol"].unique())})
         merge(connection, table, valid.assign(source=provider.name), scope)
         all_days = [Window(symbol, date.min, provider.horizon()) for symbol in wanted]
-        ledger.mark_stored(connection, source, all_days, datetime.now(UTC))
+        ledger.mark_stored(connection, source, {datetime.now(UTC): all_days})

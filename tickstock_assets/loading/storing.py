@@ -95,7 +95,7 @@ def store(
                     symbols = sorted({window.symbol for window in delivery.windows})
                     particulars = {**vars(counts), "source": provider.source(dataset), "symbols": symbols}
                     audit.record(connection, "load", (table, table), "merge", particulars)
-                ledger.mark_stored(connection, source_of(provider, dataset), delivery.windows, delivery.landed_by)
+                ledger.mark_stored(connection, source_of(provider, dataset), delivery.landed)
                 return counts, rejected, _partitions(valid, dataset)
 
             counts, rejected, partitions = in_transaction(engine, bring, run)

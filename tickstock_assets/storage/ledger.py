@@ -3,11 +3,12 @@
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from sqlalchemy import Connection, text
 
-from tickstock_assets.domain.windows import WHOLE_MARKET, Window, merge_neighbours, not_covered
+from tickstock_assets.domain.marked_windows import MarkedWindows
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window
 from tickstock_assets.storage import audit
 from tickstock_assets.storage.landing import LandedFile
 
@@ -96,39 +97,55 @@ def record_failed(connection: Connection, source: Source, window: Window, error:
     _audit(connection, source, window, "fail", {"error": error})
 
 
-def stored(connection: Connection, source: Source, symbols: Iterable[str]) -> list[tuple[Window, datetime]]:
-    """Return the windows whose landed rows went on to their table, each with the moment up to which they were landed."""
+def stored(
+    connection: Connection, source: Source, symbols: Iterable[str], first: date = date.min, last: date = date.max
+) -> list[tuple[Window, datetime]]:
+    """Return the windows whose landed rows went on to their table, each with the moment up to which they were landed.
+
+    Those without a day from `first` to `last` are left out.
+    """
     rows = connection.execute(
         text("""
             SELECT symbol, window_start, window_end, stored_at FROM stored_windows
             WHERE provider = :provider AND dataset = :dataset AND source_version = :version AND symbol = ANY (:symbols)
+              AND window_end >= :first AND window_start <= :last
         """),
-        {**_parameters(source), "symbols": list(symbols)},
+        {**_parameters(source), "symbols": list(symbols), "first": first, "last": last},
     )
     return [(Window(row.symbol, row.window_start, row.window_end), row.stored_at) for row in rows]
 
 
-def mark_stored(connection: Connection, source: Source, windows: Iterable[Window], landed_by: datetime) -> None:
-    """Enter that the rows of windows, as landed by a moment, are in their table; in the transaction that brings them there."""
-    wanted = merge_neighbours(windows)
-    known = stored(connection, source, {window.symbol for window in wanted})
-    new = not_covered(wanted, [window for window, at in known if at >= landed_by])
+def mark_stored(connection: Connection, source: Source, landed: Mapping[datetime, Iterable[Window]]) -> None:
+    """Enter that the rows of windows are in their table, in the transaction that brings them there.
+
+    Args:
+        connection: open.
+        source: whose rows.
+        landed: windows by the moment they were landed at; no day of a symbol is under two of them.
+    """
+    windows = [window for of_moment in landed.values() for window in of_moment]
+    first, last = (
+        min((one.start for one in windows), default=date.max),
+        max((one.end for one in windows), default=date.min),
+    )
+    known = MarkedWindows(stored(connection, source, {window.symbol for window in windows}, first, last))
+    new = [(window, moment) for moment, of_moment in landed.items() for window in known.older(of_moment, moment)]
     connection.execute(
         text("""
             INSERT INTO stored_windows (provider, dataset, source_version, symbol, window_start, window_end, stored_at)
-            SELECT :provider, :dataset, :version, w.symbol, w.first_day, w.last_day, :landed_by
-            FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]))
-                AS w (symbol, first_day, last_day)
+            SELECT :provider, :dataset, :version, w.symbol, w.first_day, w.last_day, w.landed_at
+            FROM unnest(CAST(:symbols AS text[]), CAST(:starts AS date[]), CAST(:ends AS date[]),
+                        CAST(:moments AS timestamptz[])) AS w (symbol, first_day, last_day, landed_at)
             ON CONFLICT (provider, dataset, symbol, window_start, window_end) DO UPDATE SET
                 stored_at = excluded.stored_at, source_version = excluded.source_version
             WHERE stored_windows.stored_at < excluded.stored_at OR stored_windows.source_version <> excluded.source_version
         """),
         {
             **_parameters(source),
-            "landed_by": landed_by,
-            "symbols": [window.symbol for window in new],
-            "starts": [window.start for window in new],
-            "ends": [window.end for window in new],
+            "symbols": [window.symbol for window, _ in new],
+            "starts": [window.start for window, _ in new],
+            "ends": [window.end for window, _ in new],
+            "moments": [moment for _, moment in new],
         },
     )
 
