@@ -3,14 +3,19 @@
 import contextlib
 import logging
 import uuid
+from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import Engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-from tickstock_assets.domain.errors import DatabaseError
+from tickstock_assets.domain.errors import ConfigError, DatabaseError
+from tickstock_assets.storage.arrow import ArrowPool, _address
+from tickstock_assets.storage.backup import dump
+from tickstock_assets.storage.client_programs import connection_arguments
 from tickstock_assets.storage.database import open_engine
-from tickstock_assets.storage.pool import MAINTENANCE, Limits, PoolUse, log_pool, pool_use
+from tickstock_assets.storage.pool import MAINTENANCE, Limits, PoolUse, libpq_arguments, log_pool, place, pool_use
 
 CONNECTIONS = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name")
 
@@ -108,3 +113,59 @@ def test_the_bounds_are_logged_without_the_password(empty_database: Engine, capl
     assert line.startswith("Connections to PostgreSQL at ")
     assert line.endswith(" as 'a notebook': 2 kept, 3 at most, 4 s wait for a free one, recycled after 3600 s")
     assert str(url.password) not in line
+
+
+TWO_HOSTS = "postgresql://me:secret@/market?host=h1:5432&host=h2:5433&sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("address", "arguments", "name"),
+    [
+        (TWO_HOSTS, {"host": "h1,h2", "port": "5432,5433", "user": "me", "sslmode": "require"}, "h1:5432, h2:5433"),
+        ("postgresql:///market?host=h1,h2&port=5432,5433", {"host": "h1,h2", "port": "5432,5433"}, "h1:5432, h2:5433"),
+        ("postgresql:///market?host=h1&host=h2:5433", {"host": "h1,h2", "port": ",5433"}, "h1, h2:5433"),
+        ("postgresql:///market?host=h1:5433", {"host": "h1", "port": "5433"}, "h1:5433"),
+        ("postgresql://db.example.org:5433/market", {"host": "db.example.org", "port": 5433}, "db.example.org:5433"),
+        ("postgresql:///market?host=/run/one&host=/run/two", {"host": "/run/one,/run/two"}, "/run/one, /run/two"),
+        ("postgresql:///market?host=/run/one&port=5433", {"host": "/run/one", "port": "5433"}, "/run/one"),
+        ("postgresql://me@/market?options=-c a=1&options=-c b=2", {"options": "-c a=1 -c b=2"}, "localhost"),
+    ],
+)
+def test_an_address_is_the_same_for_every_program_that_connects(
+    address: str, arguments: dict[str, object], name: str
+) -> None:
+    url = make_url(address)
+    assert libpq_arguments(url).items() >= {"dbname": "market", **arguments}.items()
+    assert place(url) == f"PostgreSQL at {name}"
+    # Of pg_dump and of the readers of Arrow, read by libpq itself.
+    wanted = {key: str(value) for key, value in arguments.items() if key != "options"}
+    assert conninfo_to_dict(connection_arguments(url)[-1].removeprefix("--dbname=")).items() >= wanted.items()
+    read = conninfo_to_dict(_address(url, "a notebook", Limits()))
+    assert read.items() >= wanted.items()
+    assert str(arguments.get("options", "")) in str(read["options"])
+
+
+@pytest.mark.parametrize("hosts", ["host=h1:5432&host=h2:abc", "host=h1&host=h2&port=5432", "host=h1:1:2&host=h2:1:2"])
+def test_hosts_and_ports_that_are_none_are_told_in_a_sentence(hosts: str) -> None:
+    url = make_url(f"postgresql://me@/market?{hosts}")
+    for connect in (open_engine, ArrowPool, connection_arguments):
+        with pytest.raises(
+            ConfigError, match=r"TICKSTOCK_DATABASE_URL: expected hosts with their ports, found .*; correct"
+        ):
+            connect(url)  # type: ignore[operator]
+
+
+@pytest.mark.tiers("embedded")
+def test_where_the_first_of_two_hosts_is_away_the_second_serves_every_reader(
+    empty_database: Engine, tmp_path: Path
+) -> None:
+    # Repeated, as SQLAlchemy has it; a folder with a socket is a host too, and nobody listens in the first.
+    url = empty_database.url.difference_update_query(["host", "port"])
+    url = url.update_query_pairs([("host", str(tmp_path)), ("host", str(empty_database.url.query["host"]))])
+    engine = open_engine(url)
+    with engine.connect() as connection, ArrowPool(url) as pool:
+        name = connection.execute(text("SELECT current_database()")).scalar_one()
+        assert pool.read("SELECT current_database()::text AS name")["name"].to_pylist() == [name]
+    engine.dispose()
+    made = dump(url, tmp_path / "market.dump")
+    assert made.database == name

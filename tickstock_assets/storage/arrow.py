@@ -23,7 +23,7 @@ from sqlalchemy.exc import DisconnectionError
 
 from tickstock_assets.domain.errors import DatabaseError
 from tickstock_assets.storage.database import CONNECT_TIMEOUT_SECONDS, DEFAULT_LIMITS, session_options
-from tickstock_assets.storage.pool import RECYCLE_SECONDS, BoundedPool, Limits, PoolUse, place
+from tickstock_assets.storage.pool import RECYCLE_SECONDS, BoundedPool, Limits, PoolUse, libpq_arguments, place
 from tickstock_assets.storage.retry import (
     ATTEMPTS,
     CONNECTION_CLASS,
@@ -186,12 +186,10 @@ def _require_alive(connection: Any, record: Any, _proxy: object) -> None:
 
 def _address(url: URL, application_name: str, limits: Limits) -> str:
     """Return libpq's own notation; in a URL it does not take a plus for a blank."""
-    given = {name: value for name, value in url.query.items() if isinstance(value, str)}
     return make_conninfo(
         **{
-            **url.translate_connect_args(username="user", database="dbname"),
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            **given,
+            **libpq_arguments(url),
             "application_name": application_name,
             "options": session_options(url, limits),
         }

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 from tickstock_assets.domain.errors import ConfigError, DatabaseError
 from tickstock_assets.storage import embedded, migrate
 from tickstock_assets.storage.capability import tier
-from tickstock_assets.storage.pool import RECYCLE_SECONDS, BoundedPool, Limits, log_pool, place
+from tickstock_assets.storage.pool import DRIVER, RECYCLE_SECONDS, BoundedPool, Limits, libpq_arguments, log_pool, place
 
 DATABASE = "tickstock"
 OLDEST_SUPPORTED = 15
@@ -109,23 +109,21 @@ def open_engine(url: URL, application_name: str = "tickstock", limits: Limits = 
         ConfigError: the hosts and ports after the question mark are none.
         DatabaseError: unreachable, access refused, no such database, or older than PostgreSQL 15.
     """
-    try:
-        engine = create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            poolclass=BoundedPool,
-            pool_size=limits.kept,
-            max_overflow=limits.most - limits.kept,
-            pool_timeout=limits.wait_seconds,
-            pool_pre_ping=True,
-            pool_recycle=RECYCLE_SECONDS,
-            connect_args={
-                "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-                "application_name": application_name,
-                "options": session_options(url, limits),
-            },
-        )
-    except ArgumentError as error:
-        raise ConfigError(f"TICKSTOCK_DATABASE_URL: expected hosts with their ports, found {error.args[0]}") from None
+    libpq_arguments(url)  # which refuses hosts that are none
+    engine = create_engine(
+        url.set(drivername=DRIVER),
+        poolclass=BoundedPool,
+        pool_size=limits.kept,
+        max_overflow=limits.most - limits.kept,
+        pool_timeout=limits.wait_seconds,
+        pool_pre_ping=True,
+        pool_recycle=RECYCLE_SECONDS,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": application_name,
+            "options": session_options(url, limits),
+        },
+    )
     try:
         with engine.connect() as connection:
             major = driver(connection).info.server_version // 10_000

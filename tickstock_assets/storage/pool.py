@@ -9,10 +9,12 @@ from typing import Any
 
 import sqlalchemy.exc
 from sqlalchemy import URL, Engine
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
-from tickstock_assets.domain.errors import DatabaseError
+from tickstock_assets.domain.errors import ConfigError, DatabaseError
 
+DRIVER = "postgresql+psycopg"
 RECYCLE_SECONDS = 3600
 log = logging.getLogger(__name__)
 
@@ -81,17 +83,35 @@ def log_pool(engine: Engine, application_name: str) -> None:
 
 
 def place(url: URL) -> str:
-    """Return what a person calls the server of an address; never a password."""
-    host = url.host or url.query.get("host") or "localhost"
-    return f"PostgreSQL at {host}" + (f":{url.port}" if url.port else "")
+    """Return what a person calls the server of an address, or its servers; never a password."""
+    named = libpq_arguments(url)
+    hosts, ports = str(named.get("host") or "localhost").split(","), str(named.get("port", "")).split(",")
+    # One port counts for all the hosts; the name of a folder with a socket says enough.
+    each = zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=True)
+    return "PostgreSQL at " + ", ".join(
+        host if not port or host.startswith("/") else f"{host}:{port}" for host, port in each
+    )
 
 
 def libpq_arguments(url: URL) -> dict[str, Any]:
-    """Return an address as the keywords that psycopg and libpq take; SQLAlchemy's text of it is not always libpq's."""
-    named = url.translate_connect_args(username="user", database="dbname")
+    """Return an address as the keywords that psycopg and libpq take; SQLAlchemy's text of it is not always libpq's.
+
+    They are those that an engine of `open_engine` connects with, also where an address names several hosts.
+
+    Raises:
+        ConfigError: the hosts and ports after the question mark are none.
+    """
+    try:
+        named = url.set(drivername=DRIVER).get_dialect()().create_connect_args(url)[1]
+    except (ArgumentError, ValueError) as error:  # the latter for a host with several colons
+        found = error.args[0] if isinstance(error, ArgumentError) else "others"
+        raise ConfigError(
+            f"TICKSTOCK_DATABASE_URL: expected hosts with their ports, found {found}; correct them"
+        ) from None
     return {
-        **named,
-        **{name: value if isinstance(value, str) else ",".join(value) for name, value in url.query.items()},
+        # Said more than once, `options` add up.
+        name: (" " if name == "options" else ",").join(value) if isinstance(value, tuple) else value
+        for name, value in named.items()
     }
 
 
