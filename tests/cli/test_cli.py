@@ -21,6 +21,7 @@ from tests.end_to_end.commands import environment, free_port, start
 from tests.storage.servers import is_locked, wait_until
 from tests.storage.tcp_server import TcpServer, running_tcp_server
 from tickstock_assets.cli.command import app
+from tickstock_assets.cli.listening import listener
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage import embedded, migrate
 from tickstock_assets.storage.database import database_url, open_engine, require_two_databases
@@ -502,6 +503,25 @@ def test_ui_on_a_busy_port_proposes_another(home: Path) -> None:
         said = sentence_of(tickstock("ui", "--port", str(port), home=home))
     assert said.startswith(f"http://127.0.0.1:{port}: expected an address and port that are free")
     assert said.endswith("choose another with --port")
+
+
+def test_ui_listens_on_an_ipv6_address_too(home: Path) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        said = sentence_of(tickstock("ui", "--host", "::1", "--port", str(port), home=home))
+    # Its own family was asked: the port is taken there, and free on 127.0.0.1.
+    assert said == (
+        f"http://[::1]:{port}: expected an address and port that are free, found Address already in use; "
+        "choose another with --port"
+    )
+    with listener("::1", port) as free:
+        assert free.getsockname()[:2] == ("::1", port)
+
+
+def test_ui_on_an_address_that_is_not_here_proposes_another(home: Path) -> None:
+    said = sentence_of(tickstock("ui", "--host", "192.0.2.1", home=home))
+    assert said.startswith("http://192.0.2.1:3000: expected an address and port that are free, found Cannot assign")
+    assert said.endswith("choose another with --host")
 
 
 def test_ui_refuses_one_database_for_both(home: Path) -> None:

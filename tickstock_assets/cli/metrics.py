@@ -1,16 +1,15 @@
 """`tickstock metrics`: what Prometheus asks for."""
 
-import socket
 import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from tickstock_assets.cli.app import app, console
-from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.cli.listening import LOOPBACK, listener, url
 from tickstock_assets.settings import settings
 
-LOOPBACK = "127.0.0.1"
 # Beside those of Prometheus' own exporters.
 PORT = 9464
 
@@ -36,25 +35,9 @@ def metrics(
 
     from tickstock_assets.metrics.server import application
 
-    with _listening(host, port) as listener:
-        found = listener.getsockname()[1]
-        console.print(f"Metrics: [bold]http://{host}:{found}/metrics[/], health: /health/db (Ctrl-C stops it)")
+    with listener(host, port) as listening:
+        address = url(host, listening.getsockname()[1])
+        console.print(f"Metrics: [bold]{escape(address)}/metrics[/], health: /health/db (Ctrl-C stops it)")
         sys.stdout.flush()
         configuration = uvicorn.Config(application(exporter), log_level="warning", access_log=False, lifespan="off")
-        uvicorn.Server(configuration).run(sockets=[listener])
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        # Whoever asks while the server is still starting waits for it, and is not refused.
-        listener.listen()
-    except OSError as error:
-        raise ConfigError(
-            f"http://{host}:{port}: expected an address and port that are free, found {error.strerror}; "
-            "choose another with --port"
-        ) from None
-    return listener
+        uvicorn.Server(configuration).run(sockets=[listening])

@@ -2,18 +2,17 @@
 
 import os
 import signal
-import socket
 import sys
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from tickstock_assets.cli.app import app, console
-from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.cli.listening import LOOPBACK, listener, url
 from tickstock_assets.project_files import project_file
 from tickstock_assets.settings import settings
 
-LOOPBACK = "127.0.0.1"
 # To use `dg dev` instead, which needs a project of its own making.
 DAGSTERS_ADVICE = "ignore:Function `dev_command` is superseded"
 
@@ -36,10 +35,11 @@ def ui(
 
     # Dagster's processes would say it too, in a traceback each.
     require_two_databases(server_url(), settings().dagster_database)
-    _require_free(host, port)
+    # Dagster would say in a traceback that the port is taken.
+    listener(host, port).close()
     # The children of this process end with it also when it is killed.
     environment = dagster_environment(settings().home_path) | {UI_PROCESS: str(os.getpid())}
-    console.print(f"Dagster web UI: [bold]http://{host}:{port}[/] (ready in a few seconds; Ctrl-C stops it)")
+    console.print(f"Dagster web UI: [bold]{escape(url(host, port))}[/] (ready in a few seconds; Ctrl-C stops it)")
     sys.stdout.flush()
     # A script's background jobs inherit that SIGINT is ignored; Dagster's processes would then heed no signal at all.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -56,15 +56,3 @@ def ui(
         str(port),
     ]
     os.execve(sys.executable, [*python, "-m", *arguments], environment)  # noqa: S606 no shell, our own interpreter
-
-
-def _require_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"http://{host}:{port}: expected an address and port that are free, found {error.strerror}; "
-                "choose another with --port"
-            ) from None
