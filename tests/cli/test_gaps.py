@@ -47,6 +47,7 @@ def test_given_up_gaps_are_told_with_the_reason_until_they_are_tried_anew(home: 
     assert given_up(home) == ["2012-07-02"]
     # Nobody else's.
     assert "No gap is given up" in tickstock("gaps", "--retry", "--symbols", "MSFT", home=home).stderr
+    assert "No gap is given up" in tickstock("gaps", "--retry", "--class", "not_yet_published", home=home).stderr
     assert given_up(home) == ["2012-07-02"]
     assert "1 gaps are tried again" in tickstock("gaps", "--retry", home=home).stderr
     assert given_up(home) == []

@@ -60,7 +60,7 @@ def gaps(
     with opened.connect() as connection:
         require_known(connection, wanted)
     if retry:
-        _retry(wanted, chosen)
+        _retry(wanted, chosen, kinds)
     if find:
         _find(wanted, [chosen] if chosen else LOADED)
     with opened.connect() as connection:
@@ -91,14 +91,16 @@ def _classes(text: str | None) -> list[str] | None:
     return names
 
 
-def _retry(symbols: list[str] | None, timeframe: Any) -> None:
+def _retry(symbols: list[str] | None, timeframe: Any, classes: list[str] | None) -> None:
     """Let gaps be tried again that were given up."""
     from tickstock_assets.storage import gap_attempts
     from tickstock_assets.storage.audit import Run
     from tickstock_assets.storage.retry import in_transaction
 
     run = Run(getpass.getuser(), str(uuid4()))
-    n_gaps = in_transaction(engine(), lambda connection: gap_attempts.try_again(connection, symbols, timeframe), run)
+    n_gaps = in_transaction(
+        engine(), lambda connection: gap_attempts.try_again(connection, symbols, timeframe, classes), run
+    )
     errors.print(
         f"{n_gaps:,} gaps are tried again as long as Dagster's daemon runs; `tickstock ui` has one"
         if n_gaps

@@ -172,7 +172,12 @@ def given_up(connection: Connection, symbols: Sequence[str] | None = None) -> in
     return found
 
 
-def try_again(connection: Connection, symbols: Sequence[str] | None = None, timeframe: Timeframe | None = None) -> int:
+def try_again(
+    connection: Connection,
+    symbols: Sequence[str] | None = None,
+    timeframe: Timeframe | None = None,
+    classes: Sequence[str] | None = None,
+) -> int:
     """Let gaps that were given up be tried anew, from the first attempt on; return how many there were."""
     n_gaps = connection.execute(
         text("""
@@ -181,8 +186,13 @@ def try_again(connection: Connection, symbols: Sequence[str] | None = None, time
             WHERE given_up_at IS NOT NULL AND healed_at IS NULL
               AND (CAST(:symbols AS text[]) IS NULL OR symbol = ANY (CAST(:symbols AS text[])))
               AND (CAST(:timeframe AS text) IS NULL OR timeframe = CAST(:timeframe AS timeframe))
+              AND (CAST(:classes AS text[]) IS NULL OR class = ANY (CAST(:classes AS text[])))
         """),
-        {"symbols": None if symbols is None else list(symbols), "timeframe": timeframe},
+        {
+            "symbols": None if symbols is None else list(symbols),
+            "timeframe": timeframe,
+            "classes": None if classes is None else list(classes),
+        },
     ).rowcount
     if n_gaps:
         audit.record(connection, "quality", ("data_gaps", "data_gaps"), "try_again", {"gaps": n_gaps})
