@@ -14,7 +14,8 @@ from tests.storage.test_tiers import add_minutes, add_symbols, rows
 
 def on(engine: Engine, *arguments: str, home: Path, **variables: str) -> CompletedProcess[str]:
     address = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    return tickstock(*arguments, home=home, TICKSTOCK_DATABASE_URL=address, COLUMNS="200", **variables)
+    own = {"TICKSTOCK_DATABASE_URL": address, "TICKSTOCK_DAGSTER_DATABASE": f"dagster_{engine.url.database}"}
+    return tickstock(*arguments, home=home, COLUMNS="200", **own, **variables)
 
 
 def said(result: CompletedProcess[str]) -> str:

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pandas as pd
+import psycopg
 import pytest
 from sqlalchemy import Engine
 
@@ -46,6 +47,34 @@ def test_what_is_stale_is_made_anew_and_compared(database: Engine, tmp_path: Pat
     assert (float(difference["expected"]), float(difference["found"])) == (3000.0, 7.0)
     message = refused(on(database, "rollups", "run", "--symbols", "AAPL,XYZ", home=tmp_path))
     assert "--symbols: expected known symbols, found XYZ" in message
+
+
+def told(database: Engine) -> list[str]:
+    """Return the partitions of daily bars that Dagster was told of, each time."""
+    own = database.url.set(drivername="postgresql", database=f"dagster_{database.url.database}")
+    with psycopg.connect(own.render_as_string(hide_password=False)) as connection:
+        found = connection.execute(
+            "SELECT partition FROM event_logs WHERE asset_key = %s ORDER BY id", ['["ohlcv_daily"]']
+        )
+        return [partition for (partition,) in found]
+
+
+@pytest.mark.tiers(servers.EMBEDDED)
+def test_days_that_the_command_makes_or_takes_away_are_told_to_dagster(database: Engine, tmp_path: Path) -> None:
+    add_half_an_hour(database)
+    said(on(database, "rollups", "run", home=tmp_path))
+    ours = ("AAPL|2012", "tickstock rollups run")
+    assert told(database) == ["AAPL|2012"]
+    said(on(database, "rollups", "run", home=tmp_path))
+    assert len(told(database)) == 1
+    hours = ("--open", "09:45", "--reason", "a late open")
+    said(on(database, "sessions", "shorten", "XNYS", "2012-03-12", *hours, home=tmp_path))
+    assert len(told(database)) == 2
+    stretch = ("AAPL", "--start", "2012-03-12T13:30", "--end", "2012-03-12T14:30")
+    said(on(database, "remove", *stretch, "--reason", "test prints", "--yes", home=tmp_path))
+    said(on(database, "rollups", "run", home=tmp_path))
+    assert rows(database, "SELECT count(*) FROM ohlcv_daily") == [(0,)]
+    assert told(database) == ["AAPL|2012"] * 3
 
 
 @pytest.mark.tiers(servers.EMBEDDED)

@@ -66,7 +66,7 @@ def run(
 
         with opened.connect() as connection:
             changed = days_changed_since(connection, began)
-        record_days(settings().home_path, changed)
+        record_days(settings().home_path, changed, "tickstock rollups run")
     if as_json:
         print_json({"intraday": asdict(of_intraday), "daily": asdict(of_days)})
         return

@@ -15,6 +15,7 @@ from rich.table import Table
 from tickstock_assets.cli.app import JsonOption, app, console, print_json
 from tickstock_assets.cli.database import engine
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.domain.windows import Window
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -87,6 +88,7 @@ def close_session(exchange: Exchange, day: Day, reason: Reason, author: Author =
     from tickstock_assets.storage import sessions as stored
 
     _change(partial(stored.close, exchange=exchange, day=day.date()), reason, author)
+    _record(exchange, day.date())
     console.print(f"{exchange} {day:%Y-%m-%d} is closed. `tickstock rollups run` takes its rolled-up bars away.")
 
 
@@ -110,6 +112,7 @@ def shorten_session(
         raise ConfigError("Hours: expected --open or --close, such as --close 13:00, found neither; name one")
     hours = (_moment(exchange, day.date(), "--open", opens), _moment(exchange, day.date(), "--close", closes))
     _change(partial(stored.shorten, exchange=exchange, day=day.date(), hours=hours), reason, author)
+    _record(exchange, day.date())
     console.print(f"{exchange} {day:%Y-%m-%d} is shorter now. `tickstock rollups run` makes its bars anew.")
 
 
@@ -119,6 +122,7 @@ def restore_session(exchange: Exchange, day: Day, reason: Reason, author: Author
     from tickstock_assets.storage import sessions as stored
 
     _change(partial(stored.restore, exchange=exchange, day=day.date()), reason, author)
+    _record(exchange, day.date())
     console.print(f"{exchange} {day:%Y-%m-%d} is the calendar's again. `tickstock rollups run` makes its bars anew.")
 
 
@@ -135,6 +139,17 @@ def _change(change: "Callable[..., None]", reason: str, author: str | None) -> N
         change(connection, reason=reason.strip(), author=who)
 
     in_transaction(engine(), make, Run(who, str(uuid4())))
+
+
+def _record(exchange: str, day: date) -> None:
+    """Tell Dagster of the bars of that day, whose moment is the session's open: what is computed from them follows."""
+    from tickstock_assets.defs.recording import record_days
+    from tickstock_assets.settings import settings
+    from tickstock_assets.storage.bars import symbols_of_day
+
+    with engine().connect() as connection:
+        symbols = symbols_of_day(connection, exchange, day)
+    record_days(settings().home_path, [Window(symbol, day, day) for symbol in symbols], "tickstock sessions")
 
 
 def _moment(exchange: str, day: date, option: str, clock: str | None) -> datetime | None:

@@ -61,15 +61,13 @@ def record_partitions(
     return len({key for key, _ in due})
 
 
-def record_days(home: Path, windows: Sequence[Window]) -> int:
-    """Record the years of daily bars that windows touch as materialized; return how many."""
+def record_days(home: Path, windows: Sequence[Window], by: str) -> int:
+    """Record the years of daily bars that windows touch as materialized, by a command; return how many."""
     keys = BY_YEAR.keys_of(windows)
     if keys:
         with launching.open_instance(home) as instance:
             for key in keys:
                 instance.report_runless_asset_event(
-                    dg.AssetMaterialization(
-                        ohlcv_daily.key, partition=key, metadata={"made_by": "tickstock rollups run"}
-                    )
+                    dg.AssetMaterialization(ohlcv_daily.key, partition=key, metadata={"made_by": by})
                 )
     return len(keys)

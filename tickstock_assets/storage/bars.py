@@ -193,6 +193,17 @@ def years_of_sessions(connection: Connection, exchange: str) -> set[int]:
     return set(rows.scalars())
 
 
+def symbols_of_day(connection: Connection, exchange: str, day: date) -> list[str]:
+    """Return the symbols of an exchange that have a daily bar of a day."""
+    found = connection.execute(
+        text(
+            "SELECT symbol FROM ohlcv_daily JOIN symbols USING (symbol) WHERE symbols.exchange = :exchange AND date = :day"
+        ),
+        {"exchange": exchange, "day": day},
+    )
+    return list(found.scalars())
+
+
 def splits(connection: Connection) -> pd.DataFrame:
     """Return symbol, execution_date, split_from, split_to; of several sources the one that ranks first."""
     return query(
