@@ -63,7 +63,6 @@ def told(database: Engine) -> list[str]:
 def test_days_that_the_command_makes_or_takes_away_are_told_to_dagster(database: Engine, tmp_path: Path) -> None:
     add_half_an_hour(database)
     said(on(database, "rollups", "run", home=tmp_path))
-    ours = ("AAPL|2012", "tickstock rollups run")
     assert told(database) == ["AAPL|2012"]
     said(on(database, "rollups", "run", home=tmp_path))
     assert len(told(database)) == 1
