@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import Engine
 
 from tickstock_assets.domain.errors import ProviderError
-from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window
+from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window, merge_neighbours
 from tickstock_assets.loading.lineup import Lineup, source_of
 from tickstock_assets.providers.base import Dataset, Provider
 from tickstock_assets.storage import ledger
@@ -47,12 +47,28 @@ def covered(lineup: Lineup, engine: Engine, dataset: Dataset, wanted: Sequence[W
             if datetime.now(UTC) - entry.landed_at < RECHECK_AFTER:
                 last = entry.window.end
             if window := entry.window.clipped_to(last):
-                have += [replace(window, symbol=symbol) for symbol in _symbols(window, symbols)]
-    return Coverage(have, doubts)
+                have.append(window)
+    return Coverage(of_each_symbol(have, wanted), doubts)
 
 
-def _symbols(window: Window, wanted: Iterable[str]) -> Iterable[str]:
-    return wanted if window.symbol == WHOLE_MARKET else [window.symbol]
+def span(windows: Sequence[Window]) -> tuple[date, date]:
+    """Return the first and the last day of windows."""
+    return min(window.start for window in windows), max(window.end for window in windows)
+
+
+def of_each_symbol(landed: Iterable[Window], wanted: Sequence[Window]) -> list[Window]:
+    """Return what is landed in the span of some windows, what is of the whole market for each of their symbols.
+
+    That is merged first: a window for each of its days and symbols would be too many to hold.
+    """
+    if not wanted:
+        return []
+    first, last = span(wanted)
+    near = windows_of_symbols(window for window in landed if window.end >= first and window.start <= last)
+    market = merge_neighbours(near.pop(WHOLE_MARKET, []))
+    own = [window for of_symbol in near.values() for window in of_symbol]
+    symbols = sorted({window.symbol for window in wanted})
+    return own + [replace(window, symbol=symbol) for symbol in symbols for window in market]
 
 
 def _as_published(
@@ -68,7 +84,7 @@ def _as_published(
             files.setdefault(entry.route, []).append(entry)
     if not files:
         return kept
-    first, last = min(window.start for window in wanted), max(window.end for window in wanted)
+    first, last = span(wanted)
     for route, of_route in files.items():
         relevant = [entry for entry in of_route if entry.window.end >= first and entry.window.start <= last]
         now = provider.etags(dataset, route, sorted({entry.window.start for entry in relevant})) if relevant else {}

@@ -1,8 +1,9 @@
 """Landed payloads read back: the newest answer for each day, parsed, in batches of bounded size."""
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
 from pathlib import Path
@@ -14,8 +15,8 @@ import pyarrow as pa
 from sqlalchemy import Engine
 
 from tickstock_assets.domain.marked_windows import MarkedWindows
-from tickstock_assets.domain.windows import WHOLE_MARKET, Window, not_covered
-from tickstock_assets.loading.coverage import windows_of_symbols
+from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window, merge_neighbours
+from tickstock_assets.loading.coverage import common_days, span, windows_of_symbols
 from tickstock_assets.loading.lineup import source_of
 from tickstock_assets.providers.base import Dataset, Provider
 from tickstock_assets.storage import landing, ledger
@@ -74,7 +75,7 @@ def deliveries(
     source, symbols = source_of(provider, dataset), {window.symbol for window in windows}
     with engine.begin() as connection:
         entries = ledger.landed(connection, source, symbols)
-        stored = ledger.stored(connection, source, symbols, *_span(windows)) if new and windows else []
+        stored = ledger.stored(connection, source, symbols, *span(windows)) if new and windows else []
     parts = _not_stored(served(entries, windows), MarkedWindows(stored))
     possible = _Possible(min(route.history_start for route in provider.routes(dataset)))
     batch: list[_Payload] = []
@@ -90,10 +91,6 @@ def deliveries(
         yield _delivery(provider, dataset, batch, possible)
 
 
-def _span(windows: Sequence[Window]) -> tuple[date, date]:
-    return min(window.start for window in windows), max(window.end for window in windows)
-
-
 def _not_stored(parts: Iterable[tuple[Entry, list[Window]]], stored: MarkedWindows) -> list[tuple[Entry, list[Window]]]:
     """Return what of each entry was not yet landed when its symbol's days were stored last."""
     new = [(entry, stored.older(windows, entry.landed_at)) for entry, windows in parts]
@@ -102,19 +99,37 @@ def _not_stored(parts: Iterable[tuple[Entry, list[Window]]], stored: MarkedWindo
 
 def served(entries: Sequence[Entry], windows: Sequence[Window]) -> list[tuple[Entry, list[Window]]]:
     """Return for each entry the parts of `windows` that it is the newest answer to; entries without any are left out."""
-    remaining = windows_of_symbols(windows)
+    # Of each symbol in order and apart, so that what an entry has none of need not be looked at.
+    remaining = windows_of_symbols(merge_neighbours(windows))
     parts: list[tuple[Entry, list[Window]]] = []
     for entry in reversed(entries):
-        symbols = list(remaining) if entry.window.symbol == WHOLE_MARKET else [entry.window.symbol]
         of_entry: list[Window] = []
-        for symbol in symbols:
-            wanted = remaining.get(symbol, [])
-            left = not_covered(wanted, [replace(entry.window, symbol=symbol)])
-            of_entry += not_covered(wanted, left)
-            remaining[symbol] = left
+        for symbol in list(remaining) if entry.window.symbol == WHOLE_MARKET else [entry.window.symbol]:
+            of_entry += _take(remaining, symbol, entry.window)
         if of_entry:
             parts.append((entry, of_entry))
+        if not remaining:
+            break
     return parts
+
+
+def _take(remaining: dict[str, list[Window]], symbol: str, answer: Window) -> list[Window]:
+    """Return what an answer has of what remains of a symbol, and take it off."""
+    windows = remaining.get(symbol, [])
+    begin = bisect_left(windows, answer.start, key=lambda window: window.end)
+    end = bisect_right(windows, answer.end, key=lambda window: window.start)
+    touched = windows[begin:end]
+    if not touched:
+        return []
+    left: list[Window] = []
+    if touched[0].start < answer.start:
+        left.append(Window(symbol, touched[0].start, answer.start - ONE_DAY))
+    if touched[-1].end > answer.end:
+        left.append(Window(symbol, answer.end + ONE_DAY, touched[-1].end))
+    windows[begin:end] = left
+    if not windows:
+        del remaining[symbol]
+    return common_days(touched, answer)
 
 
 @dataclass(frozen=True)
