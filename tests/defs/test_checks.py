@@ -153,6 +153,35 @@ def test_a_detection_that_is_known_before_its_bar_closes_is_found(project: Proje
     assert found["patterns_contract"].passed
 
 
+def test_bars_and_what_hangs_on_them_are_compared_by_the_same_days_where_a_session_opens_on_the_day_before_in_utc(
+    project: Project,
+) -> None:
+    # Sydney opens at 10:00, in March 23:00 UTC of the day before. Each session has a bar, its features and a detection.
+    with project.engine.begin() as connection:
+        merge(connection, "sessions", trading_sessions("XASX", date(2012, 3, 1), date(2012, 3, 31)))
+        connection.execute(text("INSERT INTO symbols (symbol, exchange) VALUES ('SSS', 'XASX')"))
+    of_sydney = "FROM sessions WHERE exchange = 'XASX'"
+    change(
+        project,
+        "INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, exchange, source) "
+        f"SELECT 'SSS', session, 10, 11, 9, 10, 1000, exchange, 'alpha_vantage' {of_sydney}",
+        "INSERT INTO bar_features (symbol, timeframe, timestamp, spread, true_range) "
+        f"SELECT 'SSS', '1d', open, 2, 2 {of_sydney}",
+        "INSERT INTO patterns (id, symbol, timeframe, timestamp, pattern, variant, family, direction, known_at, "
+        "entry_price, stop_loss) SELECT gen_random_uuid(), 'SSS', '1d', open, 'CDLDOJI', '', 'candlestick', 'bullish', "
+        f"close, 10, 9 {of_sydney}",
+    )
+    # From Tuesday to Thursday.
+    week = {"symbols": ["SSS"], "first": date(2012, 3, 6), "last": date(2012, 3, 8)}
+    found = evaluate(project, "bar_features", "patterns", **week)
+    for name in ("bar_features_complete", "patterns_known_at_close"):
+        assert (found[name].passed, found[name].metadata["rows_checked"]) == (True, 3), name
+    change(project, "DELETE FROM bar_features WHERE symbol = 'SSS' AND timestamp = '2012-03-07 23:00Z'")
+    found = evaluate(project, "bar_features", **week)
+    [lost] = found["bar_features_complete"].metadata["first_offending_rows"]
+    assert (lost["timestamp"][:16], lost["found_in"]) == ("2012-03-07 23:00", "bars")
+
+
 def test_a_table_that_lost_rows_since_the_runs_before_is_warned_of_and_one_that_grew_is_not(project: Project) -> None:
     def record(asset: str, counts: list[int]) -> None:
         for count in counts:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from tickstock_assets.domain import schemas
 from tickstock_assets.domain.quality import violations
 from tickstock_assets.domain.sessions import session_of
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import ONE_DAY, Window, merge_neighbours, rows_inside
 from tickstock_assets.loading.coverage import by_year
 from tickstock_assets.loading.trade_bars import MADE_OF_TRADES
 from tickstock_assets.storage import bars, minutes, rule_breaks
@@ -80,7 +80,7 @@ def patterns_keep_contract(connection: Connection, windows: Sequence[Window]) ->
 
 def every_bar_has_features(connection: Connection, windows: Sequence[Window]) -> Judged:
     """Find daily bars without features, and features without a bar."""
-    stamps = rule_breaks.closes_of_bars(connection, windows)[["symbol", "timestamp"]]
+    stamps = _closes_stamped_in(connection, windows)[["symbol", "timestamp"]]
     joined = stamps.merge(rule_breaks.keys_of_features(connection, windows), how="outer", indicator="found_in")
     unmatched = joined[joined["found_in"] != "both"]
     found_in = unmatched["found_in"].map({"left_only": "bars", "right_only": "features"})
@@ -89,7 +89,7 @@ def every_bar_has_features(connection: Connection, windows: Sequence[Window]) ->
 
 def patterns_are_known_at_close(connection: Connection, windows: Sequence[Window]) -> Judged:
     """Find detections that are known before the close of the bar that completes them."""
-    closes = rule_breaks.closes_of_bars(connection, windows)
+    closes = _closes_stamped_in(connection, windows)
     joined = bars.patterns(connection, "1d", windows).merge(closes, how="left", on=["symbol", "timestamp"])
     early = joined[~(joined["known_at"] >= joined["session_close"])]
     return Judged(early[["symbol", "timestamp", "pattern", "variant", "known_at", "session_close"]], len(joined))
@@ -106,6 +106,15 @@ def sessions_keep_contract(connection: Connection) -> Judged:
 def minutes_of_trades_keep_contract(connection: Connection, windows: Sequence[Window]) -> Judged:
     """Do the same for those that were made from trades."""
     return minute_bars_keep_contract(connection, windows, MADE_OF_TRADES)
+
+
+def _closes_stamped_in(connection: Connection, windows: Sequence[Window]) -> pd.DataFrame:
+    """Return the closes of the bars that are stamped within windows, in UTC as what hangs on them.
+
+    A session that opens on the day before in UTC may be in a window while its bar is stamped outside of it.
+    """
+    wider = merge_neighbours(Window(one.symbol, one.start - ONE_DAY, one.end + ONE_DAY) for one in windows)
+    return rows_inside(rule_breaks.closes_of_bars(connection, wider), "timestamp", windows)
 
 
 def _held(connection: Connection, windows: Sequence[Window], source: str) -> list[Window]:
