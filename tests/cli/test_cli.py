@@ -505,6 +505,15 @@ def test_ui_on_a_busy_port_proposes_another(home: Path) -> None:
     assert said.endswith("choose another with --port")
 
 
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
 def test_ui_listens_on_an_ipv6_address_too(home: Path) -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
@@ -514,8 +523,8 @@ def test_ui_listens_on_an_ipv6_address_too(home: Path) -> None:
         f"http://[::1]:{port}: expected an address and port that are free, found Address already in use; "
         "choose another with --port"
     )
-    with listener("::1", port) as free:
-        assert free.getsockname()[:2] == ("::1", port)
+    with listener("::1", 0) as free:
+        assert free.getsockname()[0] == "::1"
 
 
 def test_ui_on_an_address_that_is_not_here_proposes_another(home: Path) -> None:
