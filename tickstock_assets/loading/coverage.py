@@ -82,7 +82,7 @@ def _as_published(
             kept.append(entry)
         else:
             files.setdefault(entry.route, []).append(entry)
-    if not files:
+    if not files or not wanted:
         return kept
     first, last = span(wanted)
     for route, of_route in files.items():
