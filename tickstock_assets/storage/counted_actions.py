@@ -21,7 +21,7 @@ def counted_splits(rows: str) -> str:
         WITH known AS (SELECT * FROM ({rows}) AS r)
         SELECT DISTINCT ON (symbol, execution_date) symbol::text, execution_date, split_from::float8, split_to::float8
         FROM known s WHERE NOT EXISTS (
-            SELECT FROM known b WHERE b.symbol = s.symbol
+            SELECT FROM known b WHERE b.symbol = s.symbol AND b.source <> s.source
               AND (source_rank(b.source), b.source) < (source_rank(s.source), s.source)
               AND abs(b.execution_date - s.execution_date) <= {SAME_EVENT_DAYS}
               AND b.split_from * s.split_to = b.split_to * s.split_from)
@@ -40,7 +40,7 @@ def counted_dividends(rows: str) -> str:
         SELECT symbol::text, ex_dividend_date, sum(cash_amount)::float8 AS cash_amount FROM (
             SELECT *, rank() OVER (PARTITION BY symbol, ex_dividend_date ORDER BY source_rank(source), source) AS place
             FROM known s WHERE NOT EXISTS (
-                SELECT FROM known b WHERE b.symbol = s.symbol
+                SELECT FROM known b WHERE b.symbol = s.symbol AND b.source <> s.source
                   AND (source_rank(b.source), b.source) < (source_rank(s.source), s.source)
                   AND abs(b.ex_dividend_date - s.ex_dividend_date) <= {SAME_EVENT_DAYS}
                   AND b.ex_dividend_date <> s.ex_dividend_date AND b.cash_amount = s.cash_amount)) AS ranked
