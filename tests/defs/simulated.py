@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import dagster as dg
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from tickstock_assets.definitions import defs
 from tickstock_assets.defs import launching, resources
@@ -59,6 +59,17 @@ def know(
         # Who loads them says so.
         connection.execute(text("INSERT INTO requested_history (symbol, timeframe) SELECT symbol, '1d' FROM symbols"))
     instance.add_dynamic_partitions(str(SYMBOLS.name), list(symbols))
+
+
+def store_equal_bars(connection: Connection) -> None:
+    """Store a daily bar of every symbol and session, all of them equal."""
+    connection.execute(
+        text("""
+            INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, exchange, source)
+            SELECT i.symbol, s.session, 10, 11, 9, 10, 1000, i.exchange, 'alpha_vantage'
+            FROM symbols i JOIN sessions s USING (exchange)
+        """)
+    )
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.defs.conftest import OpenProject
-from tests.defs.simulated import Project
+from tests.defs.simulated import Project, store_equal_bars
 from tickstock_assets.definitions import defs
 from tickstock_assets.domain.sessions import trading_sessions
 from tickstock_assets.storage.bulk import merge
@@ -25,13 +25,7 @@ def project(open_project: OpenProject) -> Project:
     with project.engine.begin() as connection:
         merge(connection, "sessions", trading_sessions("XNYS", date(2012, 1, 1), date(2012, 1, 31)))
         connection.execute(text("INSERT INTO symbols (symbol, exchange) VALUES ('AAA', 'XNYS'), ('BBB', 'XNYS')"))
-        connection.execute(
-            text("""
-                INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, exchange, source)
-                SELECT i.symbol, s.session, 10, 11, 9, 10, 1000, i.exchange, 'alpha_vantage'
-                FROM symbols i JOIN sessions s USING (exchange)
-            """)
-        )
+        store_equal_bars(connection)
         connection.execute(
             text("""
                 INSERT INTO patterns (id, symbol, timeframe, timestamp, pattern, variant, family, direction, known_at,

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.defs.conftest import OpenProject
-from tests.defs.simulated import Project
+from tests.defs.simulated import Project, store_equal_bars
 from tickstock_assets.definitions import defs
 from tickstock_assets.defs.check_runs import CheckOutcome, run_checks
 from tickstock_assets.defs.check_scope import SYMBOLS_AT_A_TIME, parts_of, scope_tags
@@ -40,13 +40,7 @@ def project(open_project: OpenProject) -> Project:
             text("INSERT INTO symbols (symbol, exchange) VALUES ('AAA', 'XNYS'), ('BBB', 'XNYS'), ('CCC', 'XNYS'), "
                  "('LLL', 'XLON')")
         )  # fmt: skip
-        connection.execute(
-            text("""
-                INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, exchange, source)
-                SELECT i.symbol, s.session, 10, 11, 9, 10, 1000, i.exchange, 'alpha_vantage'
-                FROM symbols i JOIN sessions s USING (exchange)
-            """)
-        )
+        store_equal_bars(connection)
         connection.execute(
             text("""
                 INSERT INTO bar_features (symbol, timeframe, timestamp, spread, true_range)

@@ -11,7 +11,7 @@ from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.quality_scores import score, score_gaps
 from tickstock_assets.providers.sample import SampleProvider
 from tickstock_assets.storage.bulk import merge
-from tickstock_assets.storage.partition_counts import moment
+from tickstock_assets.storage.database import server_time
 
 pytestmark = pytest.mark.tiers("embedded")
 
@@ -45,7 +45,7 @@ def test_a_session_whose_missing_minutes_turn_out_to_be_without_a_trade_is_score
 
     def now() -> datetime:
         with database.connect() as connection:
-            return moment(connection)
+            return server_time(connection)
 
     share = round(100 * 150 / 390, 2)
     days = [(symbol, f"2012-05-{day}") for symbol in ("OTHER", "QUIET") for day in (15, 16)]

@@ -19,7 +19,7 @@ from tickstock_assets.loading.registry import REGISTRY, names
 from tickstock_assets.providers.sample import SampleProvider
 from tickstock_assets.settings import Settings
 from tickstock_assets.storage import migrate
-from tickstock_assets.storage.database import database_url, open_engine
+from tickstock_assets.storage.database import database_url, open_engine, server_time
 from tickstock_assets.storage.health import BYTES_PER_GB, check_health
 from tickstock_assets.storage.tier_status import tier_status
 
@@ -179,7 +179,7 @@ def _clock(patient: Patient) -> Iterator[Finding]:
     with patient.opened().connect() as connection:
         connection.execute(text("SELECT 1"))
         before = datetime.now(UTC)
-        theirs: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+        theirs = server_time(connection)
         after = datetime.now(UTC)
     # Theirs was read at some moment in between.
     off = max(before - theirs, theirs - after, timedelta(0))

@@ -45,12 +45,13 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Make the 5m, 15m, 1h and daily bars anew whose minutes were written to since they were made."""
-    from tickstock_assets.storage.partition_counts import days_changed_since, moment
+    from tickstock_assets.storage.database import server_time
+    from tickstock_assets.storage.partition_counts import days_changed_since
     from tickstock_assets.storage.rollups import roll_up_daily, roll_up_intraday
 
     opened = engine()
     with opened.connect() as connection:
-        began = moment(connection)
+        began = server_time(connection)
     windows = _windows(opened, symbols, start, end)
     with _progress() as progress:
         intraday = progress.add_task("5m, 15m, 1h", total=None)

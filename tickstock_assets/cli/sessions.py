@@ -16,6 +16,7 @@ from tickstock_assets.cli.app import JsonOption, app, console, print_json
 from tickstock_assets.cli.database import engine
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.windows import Window
+from tickstock_assets.settings import settings
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -87,8 +88,7 @@ def close_session(exchange: Exchange, day: Day, reason: Reason, author: Author =
     """
     from tickstock_assets.storage import sessions as stored
 
-    _change(partial(stored.close, exchange=exchange, day=day.date()), reason, author)
-    _record(exchange, day.date())
+    _change(stored.close, exchange, day.date(), reason, author)
     console.print(f"{exchange} {day:%Y-%m-%d} is closed. `tickstock rollups run` takes its rolled-up bars away.")
 
 
@@ -111,8 +111,7 @@ def shorten_session(
     if opens is None and closes is None:
         raise ConfigError("Hours: expected --open or --close, such as --close 13:00, found neither; name one")
     hours = (_moment(exchange, day.date(), "--open", opens), _moment(exchange, day.date(), "--close", closes))
-    _change(partial(stored.shorten, exchange=exchange, day=day.date(), hours=hours), reason, author)
-    _record(exchange, day.date())
+    _change(partial(stored.shorten, hours=hours), exchange, day.date(), reason, author)
     console.print(f"{exchange} {day:%Y-%m-%d} is shorter now. `tickstock rollups run` makes its bars anew.")
 
 
@@ -121,14 +120,17 @@ def restore_session(exchange: Exchange, day: Day, reason: Reason, author: Author
     """Make a session again what the calendar says."""
     from tickstock_assets.storage import sessions as stored
 
-    _change(partial(stored.restore, exchange=exchange, day=day.date()), reason, author)
-    _record(exchange, day.date())
+    _change(stored.restore, exchange, day.date(), reason, author)
     console.print(f"{exchange} {day:%Y-%m-%d} is the calendar's again. `tickstock rollups run` makes its bars anew.")
 
 
-def _change(change: "Callable[..., None]", reason: str, author: str | None) -> None:
-    """Make a change in a transaction, in the name of who says so."""
+def _change(change: "Callable[..., None]", exchange: str, day: date, reason: str, author: str | None) -> None:
+    """Change a session in a transaction, in the name of who says so, and tell Dagster of the bars of that day.
+
+    Their moment is the session's open; what is computed from them follows.
+    """
     from tickstock_assets.storage.audit import Run
+    from tickstock_assets.storage.bars import symbols_of_day
     from tickstock_assets.storage.retry import in_transaction
 
     if not reason.strip():
@@ -136,19 +138,14 @@ def _change(change: "Callable[..., None]", reason: str, author: str | None) -> N
     who = author or getpass.getuser()
 
     def make(connection: "Connection") -> None:
-        change(connection, reason=reason.strip(), author=who)
+        change(connection, exchange=exchange, day=day, reason=reason.strip(), author=who)
 
-    in_transaction(engine(), make, Run(who, str(uuid4())))
-
-
-def _record(exchange: str, day: date) -> None:
-    """Tell Dagster of the bars of that day, whose moment is the session's open: what is computed from them follows."""
-    from tickstock_assets.defs.recording import record_days
-    from tickstock_assets.settings import settings
-    from tickstock_assets.storage.bars import symbols_of_day
-
-    with engine().connect() as connection:
+    opened = engine()
+    in_transaction(opened, make, Run(who, str(uuid4())))
+    with opened.connect() as connection:
         symbols = symbols_of_day(connection, exchange, day)
+    from tickstock_assets.defs.recording import record_days
+
     record_days(settings().home_path, [Window(symbol, day, day) for symbol in symbols], "tickstock sessions")
 
 

@@ -15,7 +15,7 @@ from tickstock_assets.defs.partitions import BY_DAY, BY_MONTH, BY_YEAR, FREQUENC
 from tickstock_assets.defs.resources import Database, lineup
 from tickstock_assets.defs.verdicts import Verdict
 from tickstock_assets.domain.row_counts import unusual_counts
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import Window, span_of
 from tickstock_assets.loading.stored_rules import Judged
 from tickstock_assets.storage.row_counts import COUNTED, Period, rows_by_period
 
@@ -84,7 +84,7 @@ def _history(windows: Sequence[Window], frequency: str) -> tuple[date, date]:
     horizon = lineup().horizon()
     if frequency not in LONG_ENOUGH:
         return FIRST_DAY, horizon
-    first, last = min(window.start for window in windows), max(window.end for window in windows)
+    first, last = span_of(windows)
     began = FIRST_DAY if first == FIRST_DAY else first - LONG_ENOUGH[frequency]
     return began, min(last, horizon)
 

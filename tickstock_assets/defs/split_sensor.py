@@ -16,7 +16,7 @@ from tickstock_assets.defs.partitions import BY_YEAR
 from tickstock_assets.defs.resources import engine
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.storage.counted_actions import splits_changed_since
-from tickstock_assets.storage.partition_counts import moment
+from tickstock_assets.storage.database import server_time
 
 # A transaction may show later what it has written before; what was told is not told twice.
 OVERLAP = timedelta(hours=1)
@@ -33,7 +33,7 @@ def late_splits(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Tell of the years since each such split whose bars Dagster was told of before it; killed in between, it tells again."""
     since = datetime.fromisoformat(context.cursor) if context.cursor else BEGINNING
     with engine().connect() as connection:
-        now = moment(connection)
+        now = server_time(connection)
         changed = splits_changed_since(connection, since)
     due: set[str] = set()
     if changed:

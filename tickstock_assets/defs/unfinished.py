@@ -15,7 +15,7 @@ from tickstock_assets.defs.resources import Database
 from tickstock_assets.defs.retries import RETRIES, pause_seconds
 from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, TransientProviderError
 from tickstock_assets.domain.timeframes import Timeframe
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import Window, span_of
 from tickstock_assets.loading.coverage import common_days, windows_of_symbols
 from tickstock_assets.loading.fetching import Landing
 from tickstock_assets.storage import backfill_requests
@@ -121,8 +121,7 @@ def _requested(
             connection,
             [window.symbol for window in windows],
             asked[0],
-            min(window.start for window in windows),
-            max(window.end for window in windows),
+            *span_of(windows),
             kind=asked[1],
             reason=f"goes on where a budget ended run {context.run.run_id[:8]}",
             not_before=error.until,

@@ -1,6 +1,6 @@
 """Windows of history: one symbol, from a first to a last day."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
@@ -28,6 +28,11 @@ class Window:
 
     def __str__(self) -> str:
         return f"{self.symbol} {self.start}..{self.end}"
+
+
+def span_of(windows: Collection[Window]) -> tuple[date, date]:
+    """Return the first and the last day of windows, of which there is one at least."""
+    return min(window.start for window in windows), max(window.end for window in windows)
 
 
 def merge_neighbours(windows: Iterable[Window]) -> list[Window]:

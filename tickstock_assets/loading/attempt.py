@@ -16,7 +16,7 @@ from tickstock_assets.domain.errors import (
     QuotaExhaustedError,
     TransientProviderError,
 )
-from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window
+from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window, span_of
 from tickstock_assets.loading.calendar import session_days
 from tickstock_assets.loading.coverage import by_year, common_days, windows_of_symbols
 from tickstock_assets.loading.lineup import Lineup, source_of
@@ -84,7 +84,7 @@ def plan_for(
     routes = provider.routes(dataset) if routes is None else routes
     sessions: Sequence[date] = []
     if windows:
-        first, last = min(window.start for window in windows), max(window.end for window in windows)
+        first, last = span_of(windows)
         with engine.connect() as connection:
             sessions = session_days(connection, first, last, {window.symbol for window in windows})
     left = {route.budget: lineup.remaining(provider) for route in routes if not route.budget.unlimited}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.errors import ConfigError, ProviderError
 from tickstock_assets.domain.timeframes import Timeframe
-from tickstock_assets.domain.windows import Window, merge_neighbours, not_covered
+from tickstock_assets.domain.windows import Window, merge_neighbours, not_covered, span_of
 from tickstock_assets.loading.calendar import session_days
 from tickstock_assets.loading.coverage import covered, stored, up_to
 from tickstock_assets.loading.lineup import Lineup
@@ -86,7 +86,7 @@ def know_symbols(loader: Loader, dataset: Dataset, symbols: Sequence[str]) -> No
         raise ConfigError(f"Symbols: expected some that a provider has, found {reason}{others}{meant}")
     if not outcome.problems:
         # What is measured on bars is measured on adjusted ones.
-        loader.load_actions(_not_stored(loader, dataset, symbols), outcome)
+        loader.load_actions(without_bars(loader, [dataset], symbols), outcome)
     if outcome.problems:
         raise ProviderError(f"{outcome.problems[0]}; nothing was entered, run it again")
 
@@ -105,12 +105,13 @@ def rectangles(windows: Sequence[Window]) -> list[Rectangle]:
     found = _of_equal_span(windows)
     if len(found) <= MOST_REQUESTS:
         return found
-    start, end = min(window.start for window in windows), max(window.end for window in windows)
-    return [Rectangle(sorted({window.symbol for window in windows}), start, end)]
+    return [Rectangle(sorted({window.symbol for window in windows}), *span_of(windows))]
 
 
-def _not_stored(loader: Loader, dataset: Dataset, symbols: Sequence[str]) -> list[str]:
-    known = {window.symbol for window, _ in stored(loader.lineup, loader.engine, dataset, symbols)}
+def without_bars(loader: Loader, datasets: Iterable[Dataset], symbols: Sequence[str]) -> list[str]:
+    """Return the symbols of which no bar of these datasets is stored yet."""
+    windows = [window for one in datasets for window, _ in stored(loader.lineup, loader.engine, one, symbols)]
+    known = {window.symbol for window in windows}
     return [symbol for symbol in symbols if symbol not in known]
 
 

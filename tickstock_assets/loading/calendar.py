@@ -24,7 +24,7 @@ def know_sessions(connection: Connection, first: date, last: date) -> MergeCount
     """
     counts = MergeCounts()
     for exchange in exchanges(connection):
-        missing = _years(exchange, first, last) - bars.years_of_sessions(connection, exchange)
+        missing = _years(exchange, first, last, tell=True) - bars.years_of_sessions(connection, exchange)
         if missing:
             found = trading_sessions(exchange, date(min(missing), 1, 1), date(max(missing), 12, 31))
             counts += stored.enter(connection, found)
@@ -33,7 +33,7 @@ def know_sessions(connection: Connection, first: date, last: date) -> MergeCount
 
 def renew_sessions(connection: Connection, first: date, last: date) -> MergeCounts:
     """Make the table what the calendars say now, of every exchange that a symbol has and of XNYS; overrides stay."""
-    found = [_sessions(exchange, first, last) for exchange in exchanges(connection)]
+    found = [_sessions(exchange, first, last, tell=True) for exchange in exchanges(connection)]
     return stored.enter(connection, pd.concat(found))
 
 
@@ -52,23 +52,24 @@ def session_days(connection: Connection, first: date, last: date, symbols: Itera
     return sorted(days)
 
 
-def _sessions(exchange: str, first: date, last: date) -> pd.DataFrame:
+def _sessions(exchange: str, first: date, last: date, *, tell: bool = False) -> pd.DataFrame:
     """Return the sessions of a span of days, as far as they are known."""
-    years = _years(exchange, first, last)
+    years = _years(exchange, first, last, tell=tell)
     if not years:
         return trading_sessions(DEFAULT_EXCHANGE, first, last).iloc[:0]
     return trading_sessions(exchange, max(first, date(min(years), 1, 1)), min(last, date(max(years), 12, 31)))
 
 
-def _years(exchange: str, first: date, last: date) -> set[int]:
-    """Return the years of a span of days for which the holidays of an exchange are known."""
+def _years(exchange: str, first: date, last: date, *, tell: bool = False) -> set[int]:
+    """Return the years of a span of days for which the holidays of an exchange are known; tell the log of the others."""
     wanted = set(range(first.year, last.year + 1))
     try:
         known = wanted & set(known_years(exchange))
     except ConfigError as error:
-        log.warning("the symbols of %s have no sessions: %s", exchange, error)
+        if tell:
+            log.warning("the symbols of %s have no sessions: %s", exchange, error)
         return set()
-    if wanted - known:
+    if tell and wanted - known:
         log.warning("%s has no sessions in %s: its holidays are not known", exchange, sorted(wanted - known))
     return known
 

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy import Engine
 
 from tickstock_assets.domain.errors import ProviderError
-from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window, merge_neighbours
+from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window, merge_neighbours, span_of
 from tickstock_assets.loading.lineup import Lineup, source_of
 from tickstock_assets.providers.base import Dataset, Provider
 from tickstock_assets.storage import ledger
@@ -51,11 +51,6 @@ def covered(lineup: Lineup, engine: Engine, dataset: Dataset, wanted: Sequence[W
     return Coverage(of_each_symbol(have, wanted), doubts)
 
 
-def span(windows: Sequence[Window]) -> tuple[date, date]:
-    """Return the first and the last day of windows."""
-    return min(window.start for window in windows), max(window.end for window in windows)
-
-
 def of_each_symbol(landed: Iterable[Window], wanted: Sequence[Window]) -> list[Window]:
     """Return what is landed in the span of some windows, what is of the whole market for each of their symbols.
 
@@ -63,7 +58,7 @@ def of_each_symbol(landed: Iterable[Window], wanted: Sequence[Window]) -> list[W
     """
     if not wanted:
         return []
-    first, last = span(wanted)
+    first, last = span_of(wanted)
     near = windows_of_symbols(window for window in landed if window.end >= first and window.start <= last)
     market = merge_neighbours(near.pop(WHOLE_MARKET, []))
     own = [window for of_symbol in near.values() for window in of_symbol]
@@ -84,7 +79,7 @@ def _as_published(
             files.setdefault(entry.route, []).append(entry)
     if not files or not wanted:
         return kept
-    first, last = span(wanted)
+    first, last = span_of(wanted)
     for route, of_route in files.items():
         relevant = [entry for entry in of_route if entry.window.end >= first and entry.window.start <= last]
         now = provider.etags(dataset, route, sorted({entry.window.start for entry in relevant})) if relevant else {}

@@ -15,8 +15,8 @@ import pyarrow as pa
 from sqlalchemy import Engine
 
 from tickstock_assets.domain.marked_windows import MarkedWindows
-from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window, merge_neighbours
-from tickstock_assets.loading.coverage import common_days, span, windows_of_symbols
+from tickstock_assets.domain.windows import ONE_DAY, WHOLE_MARKET, Window, merge_neighbours, span_of
+from tickstock_assets.loading.coverage import common_days, windows_of_symbols
 from tickstock_assets.loading.lineup import source_of
 from tickstock_assets.providers.base import Dataset, Provider
 from tickstock_assets.storage import landing, ledger
@@ -75,7 +75,7 @@ def deliveries(
     source, symbols = source_of(provider, dataset), {window.symbol for window in windows}
     with engine.begin() as connection:
         entries = ledger.landed(connection, source, symbols)
-        stored = ledger.stored(connection, source, symbols, *span(windows)) if new and windows else []
+        stored = ledger.stored(connection, source, symbols, *span_of(windows)) if new and windows else []
     parts = _not_stored(served(entries, windows), MarkedWindows(stored))
     possible = _Possible(min(route.history_start for route in provider.routes(dataset)))
     batch: list[_Payload] = []

@@ -24,7 +24,7 @@ from tickstock_assets.domain.gaps import (
 from tickstock_assets.domain.gaps.silence import SESSIONS_AROUND, Mask
 from tickstock_assets.domain.sessions import CLOSED_BY_OVERRIDE
 from tickstock_assets.domain.timeframes import Timeframe
-from tickstock_assets.domain.windows import ONE_DAY, Window, merge_neighbours
+from tickstock_assets.domain.windows import ONE_DAY, Window, merge_neighbours, span_of
 from tickstock_assets.loading.landed_days import Landed
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.storage import audit, data_gaps, gap_evidence, removal, sessions
@@ -166,7 +166,8 @@ class _Look:
         return data_gaps.enter(self.connection, found, self.timeframe, self._stretches())
 
     def _span(self, around: timedelta) -> tuple[date, date]:
-        return min(one.start for one in self.windows) - around, max(one.end for one in self.windows) + around
+        first, last = span_of(self.windows)
+        return first - around, last + around
 
     def _calendar(self, around: timedelta) -> pd.DataFrame:
         return sessions.overview(self.connection, self.exchange, *self._span(around))

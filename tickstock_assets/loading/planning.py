@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from tickstock_assets.domain.windows import WHOLE_MARKET, Window
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window, span_of
 from tickstock_assets.loading.estimates import estimate, price, spoken
 from tickstock_assets.loading.missing_runs import Days, Runs, missing_runs
 from tickstock_assets.loading.routing import WHOLE, Calls, cheapest_calls
@@ -104,7 +104,7 @@ class Plan:
         if self.out_of_reach:
             symbols = sorted({window.symbol for window in self.out_of_reach})
             named = ", ".join(symbols[:NAMED_SYMBOLS]) + (", ..." if len(symbols) > NAMED_SYMBOLS else "")
-            start, end = min(w.start for w in self.out_of_reach), max(w.end for w in self.out_of_reach)
+            start, end = span_of(self.out_of_reach)
             reach = _reach(self.reaches_back_to)
             said.append(f"out of reach: {named} ({len(symbols):,} symbols) {start}..{end}, as {reach}")
         return said

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, text
 from tickstock_assets.domain.reconciliation import Reconciliation, Side, reconcile
 from tickstock_assets.domain.reconciliation.report import SUSPICIONS
 from tickstock_assets.domain.sessions import DEFAULT_EXCHANGE
-from tickstock_assets.domain.windows import WHOLE_MARKET, Window, merge_neighbours, not_covered
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window, merge_neighbours, not_covered, span_of
 from tickstock_assets.loading.deliveries import deliveries
 from tickstock_assets.loading.lineup import Lineup, source_of
 from tickstock_assets.loading.validating import broken_rules
@@ -106,7 +106,7 @@ def compare(
         days = days_of_both(connection, pair, dataset, windows)
         if not days:
             return
-        recorded = Recorded.of(connection, min(one.start for one in days), max(one.end for one in days))
+        recorded = Recorded.of(connection, *span_of(days))
     sides = [_valid_bars(engine, folder, provider, dataset, days, recorded=recorded) for provider in pair]
     left, right = ({str(symbol): rows for symbol, rows in side.groupby("symbol")} for side in sides)
     for symbol in sorted(left.keys() & right.keys()):

@@ -15,9 +15,8 @@ from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.exchanges import calendar_of
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.domain.watch_list import Wanted
-from tickstock_assets.loading.backfills import DATASETS, within
+from tickstock_assets.loading.backfills import DATASETS, within, without_bars
 from tickstock_assets.loading.calendar import know_sessions
-from tickstock_assets.loading.coverage import stored
 from tickstock_assets.loading.load import Loader, Outcome
 from tickstock_assets.storage import backfill_requests, bars, requested_history
 from tickstock_assets.storage.retry import in_transaction
@@ -124,12 +123,7 @@ def _without_actions(loader: Loader, symbols: Sequence[str], outcome: Outcome) -
 
     What is measured on bars is measured on adjusted ones.
     """
-    with_bars = {
-        window.symbol
-        for dataset in DATASETS.values()
-        for window, _ in stored(loader.lineup, loader.engine, dataset, symbols)
-    }
-    fresh = [symbol for symbol in symbols if symbol not in with_bars]
+    fresh = without_bars(loader, DATASETS.values(), symbols)
     if not outcome.problems:
         loader.load_actions(fresh, outcome)
     return set(fresh) if outcome.problems else set()

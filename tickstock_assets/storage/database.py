@@ -1,6 +1,7 @@
 """The connection to PostgreSQL, embedded or a server, and what that server is capable of."""
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,12 @@ def session_options(url: URL, limits: Limits) -> str:
     """Return what a session is opened with: the options of its address, and ours, which go before them."""
     ours = f"-c timezone=UTC -c statement_timeout={limits.statement_timeout_seconds}s"
     return " ".join([*url.normalized_query.get("options", ()), ours])
+
+
+def server_time(connection: Connection) -> datetime:
+    """Return what time it is by the server's clock, UTC."""
+    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
 
 
 def open_database(

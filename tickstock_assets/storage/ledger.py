@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime
 from sqlalchemy import Connection, text
 
 from tickstock_assets.domain.marked_windows import MarkedWindows
-from tickstock_assets.domain.windows import WHOLE_MARKET, Window
+from tickstock_assets.domain.windows import WHOLE_MARKET, Window, span_of
 from tickstock_assets.storage import audit
 from tickstock_assets.storage.landing import LandedFile
 
@@ -124,11 +124,9 @@ def mark_stored(connection: Connection, source: Source, landed: Mapping[datetime
         landed: windows by the moment they were landed at; no day of a symbol is under two of them.
     """
     windows = [window for of_moment in landed.values() for window in of_moment]
-    first, last = (
-        min((one.start for one in windows), default=date.max),
-        max((one.end for one in windows), default=date.min),
-    )
-    known = MarkedWindows(stored(connection, source, {window.symbol for window in windows}, first, last))
+    if not windows:
+        return
+    known = MarkedWindows(stored(connection, source, {window.symbol for window in windows}, *span_of(windows)))
     new = [(window, moment) for moment, of_moment in landed.items() for window in known.older(of_moment, moment)]
     connection.execute(
         text("""

@@ -27,12 +27,6 @@ def all_rows(connection: Connection, table: str) -> int:
     return int(connection.execute(text(f'SELECT count(*) FROM "{table}"')).scalar_one())  # noqa: S608 a table of ours
 
 
-def moment(connection: Connection) -> datetime:
-    """Return what time it is by the server's clock, UTC."""
-    now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-    return now
-
-
 def days_changed_since(connection: Connection, since: datetime) -> list[Window]:
     """Return, by symbol and year, the days whose bars were made from minutes, or were removed again, since a moment."""
     found = connection.execute(

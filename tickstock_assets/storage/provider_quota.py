@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 
 from tickstock_assets.domain.errors import QuotaExhaustedError
 from tickstock_assets.domain.vendor_days import VendorDay, vendor_day
+from tickstock_assets.storage.database import server_time
 from tickstock_assets.storage.retry import in_transaction
 
 MINUTE = timedelta(minutes=1)
@@ -206,7 +207,7 @@ class StoredQuota:
 
     def _look(self, moment: datetime | None = None) -> _Standing:
         def work(connection: Connection) -> _Standing:
-            now = moment or connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+            now = moment or server_time(connection)
             return self._standing(connection, now)
 
         return in_transaction(self._engine, work)

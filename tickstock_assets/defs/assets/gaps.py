@@ -19,7 +19,7 @@ from tickstock_assets.loading.landed_days import Landed
 from tickstock_assets.loading.quality_scores import score_gaps
 from tickstock_assets.storage import data_gaps as stored
 from tickstock_assets.storage.data_gaps import GapCounts
-from tickstock_assets.storage.partition_counts import moment
+from tickstock_assets.storage.database import server_time
 
 LOOKED_AT = "looked_at"
 TIMEFRAMES: tuple[Timeframe, ...] = ("1d", "1m")
@@ -45,7 +45,7 @@ def data_gaps(
     """
     since, now = last_look(context.instance), datetime.now(UTC)
     with database.begin() as connection:
-        began = moment(connection)
+        began = server_time(connection)
     counts, landed = GapCounts(), Landed(market_data.lineup, market_data.landing_folder)
     for timeframe in TIMEFRAMES:
         with database.begin() as connection:

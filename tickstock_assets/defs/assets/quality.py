@@ -16,7 +16,7 @@ from tickstock_assets.defs.quality_plots import score_heat_map
 from tickstock_assets.defs.resources import Database, MarketData, engine
 from tickstock_assets.defs.retries import retried
 from tickstock_assets.domain.anomalies import RULES
-from tickstock_assets.domain.windows import Window, rows_inside
+from tickstock_assets.domain.windows import Window, rows_inside, span_of
 from tickstock_assets.loading.quality_findings import examine
 from tickstock_assets.loading.quality_scores import score
 from tickstock_assets.storage import quality_findings as stored_findings
@@ -140,8 +140,5 @@ def scores_metadata(found: pd.DataFrame) -> dict[str, Any]:
 def _span(windows: Sequence[Window] | None) -> dict[str, Any]:
     if windows is None:
         return {}
-    return {
-        "symbols": sorted({window.symbol for window in windows}),
-        "first": min(window.start for window in windows),
-        "last": max(window.end for window in windows),
-    }
+    first, last = span_of(windows)
+    return {"symbols": sorted({window.symbol for window in windows}), "first": first, "last": last}

@@ -16,7 +16,8 @@ from tickstock_assets.defs.resources import Database, engine
 from tickstock_assets.defs.retries import retried
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.storage import rollups
-from tickstock_assets.storage.partition_counts import all_rows, days_changed_since, moment
+from tickstock_assets.storage.database import server_time
+from tickstock_assets.storage.partition_counts import all_rows, days_changed_since
 from tickstock_assets.storage.rollups import RollupCounts
 
 INTRADAY: dict[str, Timeframe] = {"ohlcv_5min": "5m", "ohlcv_15min": "15m", "ohlcv_1h": "1h"}
@@ -61,7 +62,7 @@ def daily_rollups(context: dg.AssetExecutionContext, database: Database) -> dg.M
     calls the day's bar ranks first, whichever of the two comes first. Who reads the table sees either.
     """
     with database.begin() as connection:
-        began = moment(connection)
+        began = server_time(connection)
     made = rollups.roll_up_daily(engine(), run=database.run)
     with database.begin() as connection:
         touched = days_changed_since(connection, began) if made.written else []

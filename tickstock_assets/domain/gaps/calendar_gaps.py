@@ -10,7 +10,7 @@ from tickstock_assets.domain.exchanges import ALWAYS_OPEN, calendar_of
 from tickstock_assets.domain.gaps.rows import gap_rows
 from tickstock_assets.domain.sessions import CLOSED_BY_OVERRIDE
 from tickstock_assets.domain.timeframes import Timeframe
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import Window, span_of
 
 ONE_MINUTE = pd.Timedelta(minutes=1)
 
@@ -30,7 +30,7 @@ def calendar_gaps(exchange: str, sessions: pd.DataFrame, windows: list[Window], 
     """
     if exchange == ALWAYS_OPEN or not windows:
         return gap_rows([])
-    first, last = min(window.start for window in windows), max(window.end for window in windows)
+    first, last = span_of(windows)
     found = _holidays(exchange, sessions, first, last)
     if timeframe == "1m":
         found = pd.concat([found, _half_days(exchange, sessions, first, last)], ignore_index=True)
