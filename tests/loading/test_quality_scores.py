@@ -10,6 +10,7 @@ from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.quality_scores import score, score_gaps
 from tickstock_assets.providers.sample import SampleProvider
+from tickstock_assets.storage import data_gaps
 from tickstock_assets.storage.bulk import merge
 from tickstock_assets.storage.database import server_time
 
@@ -63,3 +64,25 @@ def test_a_session_whose_missing_minutes_turn_out_to_be_without_a_trade_is_score
     assert score_gaps(database, lineup, began) >= 1
     assert newest() == dict.fromkeys(days, share) | {("QUIET", "2012-05-15"): 100}
     assert score_gaps(database, lineup, now()) == 0
+
+
+def test_what_the_calendar_explains_scores_no_year_anew_unless_it_was_a_hole_before(database: Engine) -> None:
+    with database.begin() as connection:
+        connection.execute(text("INSERT INTO symbols (symbol) VALUES ('NEW'), ('OLD')"))
+        connection.execute(
+            text("""
+                INSERT INTO data_gaps (id, symbol, timeframe, gap_start, gap_end, missing_bars, class, evidence)
+                VALUES (gen_random_uuid(), 'OLD', '1m', '2012-07-03 17:00Z', '2012-07-03 19:59Z', 180, 'provider_hole', '{}')
+            """)
+        )
+    with database.begin() as connection:
+        began = server_time(connection)
+        connection.execute(
+            text("""
+                INSERT INTO data_gaps (id, symbol, timeframe, gap_start, gap_end, missing_bars, class, evidence)
+                VALUES (gen_random_uuid(), 'NEW', '1d', '2012-07-04 13:30Z', '2012-07-04 13:30Z', 1, 'holiday', '{}')
+            """)
+        )
+        assert data_gaps.years_changed_since(connection, began) == []
+        connection.execute(text("UPDATE data_gaps SET class = 'half_day' WHERE symbol = 'OLD'"))
+        assert data_gaps.years_changed_since(connection, began) == [("OLD", 2012)]

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from tickstock_assets.domain.exchanges import calendar_of
 from tickstock_assets.domain.gaps import (
+    BY_CALENDAR,
     DayEvidence,
     GapClass,
     MinuteEvidence,
@@ -35,8 +36,6 @@ from tickstock_assets.storage.retry import in_transaction
 
 # Of minutes, a quarter of 50 symbols at a time is 1.3 million bars in memory; of days, all years of 500.
 SYMBOLS_AT_A_TIME: Mapping[Timeframe, int] = {"1m": 50, "1d": 500}
-# What the calendar explains was not there to be removed.
-BY_CALENDAR = ("holiday", "half_day")
 # Sessions before and after a span that show what is usual: of minutes ten, of days 63, with weekends and holidays.
 AROUND: Mapping[Timeframe, timedelta] = {"1m": timedelta(days=2 * SESSIONS_AROUND), "1d": timedelta(days=100)}
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from sqlalchemy import Connection, text
 
+from tickstock_assets.domain.gaps import BY_CALENDAR
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.storage import audit, bars
 from tickstock_assets.storage.bars import UTC
@@ -166,14 +167,18 @@ def counted(connection: Connection, symbols: Sequence[str] | None = None) -> lis
 
 
 def years_changed_since(connection: Connection, since: datetime) -> list[tuple[str, int]]:
-    """Return symbol and year (UTC) of the gaps that were found, classed otherwise or filled since a moment, in order."""
+    """Return symbol and year (UTC) of the gaps that were found, classed otherwise or filled since a moment, in order.
+
+    Not of those newly found that the calendar explains: they are of no session.
+    """
     rows = connection.execute(
         text("""
             SELECT DISTINCT symbol, extract(year FROM moment AT TIME ZONE 'UTC')::integer
             FROM data_gaps CROSS JOIN LATERAL (VALUES (gap_start), (gap_end)) AS m (moment)
-            WHERE updated_at >= :since ORDER BY 1, 2
+            WHERE updated_at >= :since AND NOT (created_at >= :since AND class = ANY (CAST(:by_calendar AS text[])))
+            ORDER BY 1, 2
         """),
-        {"since": since},
+        {"since": since, "by_calendar": list(BY_CALENDAR)},
     )
     return [tuple(row) for row in rows]
 

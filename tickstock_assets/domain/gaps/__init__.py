@@ -17,8 +17,9 @@ Elsewhere: reading and storing (loading/gap_finding.py, storage/data_gaps.py).
 from tickstock_assets.domain.gaps.calendar_gaps import calendar_gaps
 from tickstock_assets.domain.gaps.days import DayEvidence, daily_gaps
 from tickstock_assets.domain.gaps.minutes import MinuteEvidence, minute_gaps
-from tickstock_assets.domain.gaps.rows import CLASSES, COLUMNS, GapClass
+from tickstock_assets.domain.gaps.rows import BY_CALENDAR, CLASSES, COLUMNS, GapClass
 
 __all__ = [
-    "CLASSES", "COLUMNS", "DayEvidence", "GapClass", "MinuteEvidence", "calendar_gaps", "daily_gaps", "minute_gaps",
+    "BY_CALENDAR", "CLASSES", "COLUMNS", "DayEvidence", "GapClass", "MinuteEvidence", "calendar_gaps", "daily_gaps",
+    "minute_gaps",
 ]  # fmt: skip

@@ -9,6 +9,8 @@ import pandas as pd
 type GapClass = Literal["holiday", "half_day", "halt", "no_trade", "provider_hole", "not_yet_published", "removed"]
 
 CLASSES: tuple[GapClass, ...] = get_args(GapClass.__value__)
+# What the calendar explains: no bar of a session is missing.
+BY_CALENDAR: tuple[GapClass, ...] = ("holiday", "half_day")
 COLUMNS = ("symbol", "gap_start", "gap_end", "missing_bars", "class", "evidence")
 # Digits of a number in evidence: enough to check it by, few enough that a re-run on another machine says the same.
 DIGITS = 6
