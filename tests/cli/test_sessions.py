@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, text
 
 from tests.conftest import Demo, tickstock
 from tests.conftest import new_home as a_new_home
@@ -101,3 +102,35 @@ def test_gaps_counts_what_was_asked_for(demo: Demo) -> None:
     tickstock("gaps", "--find", "--symbols", "AAPL", home=demo.home)
     assert "Open: holiday" in tickstock("gaps", "--timeframe", "day", home=demo.home).stdout
     assert "Open: holiday" not in tickstock("gaps", "--class", "halt", home=demo.home).stdout
+
+
+@pytest.fixture
+def session_with_a_gap_that_is_none(demo_database: Engine) -> Iterator[None]:
+    """A session of AAPL with all its minutes, that was scored as if some were missing."""
+    with demo_database.begin() as connection:
+        since = connection.execute(text("SELECT now()")).scalar()
+        connection.execute(
+            text("""
+                WITH gap AS (
+                    INSERT INTO data_gaps (id, symbol, timeframe, gap_start, gap_end, missing_bars, class, evidence)
+                    SELECT gen_random_uuid(), symbol, '1m', timestamp, timestamp, 1, 'provider_hole', '{}'
+                    FROM ohlcv_1min WHERE symbol = 'AAPL' AND (timestamp AT TIME ZONE 'UTC')::time = '18:00'
+                    ORDER BY timestamp LIMIT 1
+                    RETURNING symbol, gap_start)
+                INSERT INTO quality_scores (symbol, timeframe, session, score, components)
+                SELECT symbol, '1m', (gap_start AT TIME ZONE 'UTC')::date, 1, '{}' FROM gap
+            """)
+        )
+    yield
+    with demo_database.begin() as connection:
+        for statement in ("DELETE FROM data_gaps WHERE created_at >= :since",
+                          "DELETE FROM quality_scores WHERE scored_at >= :since"):  # fmt: skip
+            connection.execute(text(statement), {"since": since})
+
+
+@pytest.mark.usefixtures("session_with_a_gap_that_is_none")
+def test_sessions_whose_gaps_changed_are_scored_anew(demo: Demo) -> None:
+    found = tickstock("gaps", "--find", "--symbols", "AAPL", home=demo.home)
+    assert "1m: 0 gaps new, 0 changed, 1 unchanged, 1 filled" in found.stderr
+    assert "1 scores of sessions changed by it" in found.stderr
+    assert "scores" not in tickstock("gaps", "--find", "--symbols", "AAPL", home=demo.home).stderr

@@ -113,12 +113,16 @@ def _find(symbols: list[str] | None, timeframes: Iterable[Any]) -> None:
     from tickstock_assets.defs.resources import lineup
     from tickstock_assets.loading.gap_finding import Reach, find_gaps, windows_to_look_at
     from tickstock_assets.loading.landed_days import Landed
+    from tickstock_assets.loading.quality_scores import score_gaps
     from tickstock_assets.settings import settings
     from tickstock_assets.storage.audit import Run
+    from tickstock_assets.storage.database import server_time
 
     opened, reach = engine(), Reach.of(lineup())
     landed = Landed(lineup(), settings().landing_path)
     run = Run("tickstock gaps", str(uuid4()))
+    with opened.connect() as connection:
+        began = server_time(connection)
     for timeframe in timeframes:
         with opened.connect() as connection:
             windows = windows_to_look_at(connection, timeframe, None)
@@ -137,6 +141,8 @@ def _find(symbols: list[str] | None, timeframes: Iterable[Any]) -> None:
             f"{timeframe}: {found.inserted:,} gaps new, {found.changed:,} changed, {found.unchanged:,} unchanged, "
             f"{found.healed:,} filled"
         )
+    if n_scores := score_gaps(opened, lineup(), began, run):
+        errors.print(f"{n_scores:,} scores of sessions changed by it")
 
 
 def _show(found: pd.DataFrame, counts: list[dict[str, Any]]) -> None:
