@@ -55,11 +55,12 @@ def test_missing_days_are_found_warned_of_and_looked_at_again_only_where_somethi
     assert not check.passed
     assert check.severity is dg.AssetCheckSeverity.WARN
     assert check.metadata["holes_open"].value == 1
-    # Nothing was stored since, so nobody looks.
+    # Nothing was stored since, so nobody looks; what another run found out meanwhile is scored.
     with project.engine.begin() as connection:
         connection.execute(text("UPDATE stored_windows SET stored_at = stored_at - interval '3 days'"))
+        connection.execute(text("UPDATE data_gaps SET class = 'no_trade' WHERE class = 'provider_hole'"))
     metadata, _ = materialize(project, "data_gaps")
-    assert (metadata["gaps_new"], metadata["gaps_unchanged"]) == (0, 0)
+    assert (metadata["gaps_new"], metadata["gaps_unchanged"], metadata["scores_changed"]) == (0, 0, 1)
     # A session that is closed is looked at, and is a holiday now.
     with project.engine.begin() as connection:
         sessions.close(connection, "XNYS", date(2012, 5, 15), reason="a test", author="Ada")

@@ -34,8 +34,8 @@ def score(connection: Connection, lineup: Lineup, windows: Sequence[Window]) -> 
     return n_entered
 
 
-def score_gaps(engine: Engine, lineup: Lineup, since: datetime, run: audit.Run | None = None) -> int:
-    """Score the years anew of which gaps were found, classed or filled since a moment; return how many scores changed.
+def score_gaps(engine: Engine, lineup: Lineup, since: datetime | None, run: audit.Run | None = None) -> int:
+    """Score the years anew of which gaps changed since a moment, or ever; return how many scores that changed.
 
     What was a hole when a session was scored may be a halt by now, which is nobody's fault. Whole years, since a session
     without any bar counts where its month or year has some.

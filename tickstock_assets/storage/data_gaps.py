@@ -166,8 +166,8 @@ def counted(connection: Connection, symbols: Sequence[str] | None = None) -> lis
     return [dict(row) for row in rows.mappings()]
 
 
-def years_changed_since(connection: Connection, since: datetime) -> list[tuple[str, int]]:
-    """Return symbol and year (UTC) of the gaps that were found, classed otherwise or filled since a moment, in order.
+def years_changed_since(connection: Connection, since: datetime | None) -> list[tuple[str, int]]:
+    """Return symbol and year (UTC) of the gaps that were found, classed otherwise or filled since a moment, or ever.
 
     Not of those newly found that the calendar explains: they are of no session.
     """
@@ -178,7 +178,7 @@ def years_changed_since(connection: Connection, since: datetime) -> list[tuple[s
             WHERE updated_at >= :since AND NOT (created_at >= :since AND class = ANY (CAST(:by_calendar AS text[])))
             ORDER BY 1, 2
         """),
-        {"since": since, "by_calendar": list(BY_CALENDAR)},
+        {"since": since or "-infinity", "by_calendar": list(BY_CALENDAR)},
     )
     return [tuple(row) for row in rows]
 

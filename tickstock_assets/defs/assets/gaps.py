@@ -19,7 +19,6 @@ from tickstock_assets.loading.landed_days import Landed
 from tickstock_assets.loading.quality_scores import score_gaps
 from tickstock_assets.storage import data_gaps as stored
 from tickstock_assets.storage.data_gaps import GapCounts
-from tickstock_assets.storage.database import server_time
 
 LOOKED_AT = "looked_at"
 TIMEFRAMES: tuple[Timeframe, ...] = ("1d", "1m")
@@ -44,14 +43,13 @@ def data_gaps(
     run before. The sessions of years with gaps that changed are scored anew.
     """
     since, now = last_look(context.instance), datetime.now(UTC)
-    with database.begin() as connection:
-        began = server_time(connection)
     counts, landed = GapCounts(), Landed(market_data.lineup, market_data.landing_folder)
     for timeframe in TIMEFRAMES:
         with database.begin() as connection:
             windows = windows_to_look_at(connection, timeframe, since)
         counts += find_gaps(engine(), windows, timeframe, Reach.of(market_data.lineup), landed=landed, run=database.run)
-    n_scores = score_gaps(engine(), market_data.lineup, began, database.run)
+    # Also of what others entered since the run before, such as the attempts to heal, or a run that was stopped.
+    n_scores = score_gaps(engine(), market_data.lineup, since, database.run)
     with database.begin() as connection:
         by_class, holes = stored.counted(connection), stored.holes_by_day(connection)
     return dg.MaterializeResult(
