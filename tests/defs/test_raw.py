@@ -104,15 +104,53 @@ def test_where_the_setting_says_next_the_next_provider_serves_the_rest(open_proj
     assert len(project.materialized("patterns")) == 6
 
 
-def test_what_fails_for_good_makes_no_request_and_leaves_what_came_materialized(open_project: OpenProject) -> None:
+def test_what_fails_for_good_does_not_keep_back_the_other_symbols(open_project: OpenProject) -> None:
     project = open_project(companies=2, calls_per_day=25)
     project.instance.add_dynamic_partitions("symbols", ["NONE"])
     with project.engine.begin() as connection:
         connection.exec_driver_sql("INSERT INTO symbols (symbol, exchange) VALUES ('NONE', 'XNYS')")
+    asked = rectangle_tags(["S0001", "S0002", "NONE"], ["S0001", "S0002", "NONE"], FIRST, FIRST)
     with pytest.raises(TickstockError, match=r"1 of 3 windows did not come, first NONE .*; run it again to fetch only"):
-        project.run(rectangle_tags(["S0001", "S0002", "NONE"], ["S0001", "S0002", "NONE"], FIRST, FIRST))
+        project.run(asked)
     assert project.materialized("raw_daily_bars") == {"S0001|2011", "S0002|2011"}
+    # What came goes on as a request of its own, at once.
+    ((request, *wanted),) = project.rows(
+        "SELECT id::text, symbols, timeframe::text, start_date, end_date, status, not_before FROM backfill_requests"
+    )
+    assert wanted == [["S0001", "S0002"], "1d", date(2011, 1, 1), date(2011, 12, 31), "requested", None]
+    metadata = failure_of(project).step_failure_data
+    assert metadata.user_failure_data.metadata["request"].value == request  # type: ignore[union-attr]
+    project.run(rectangle_tags(["S0001", "S0002"], ["S0001", "S0002", "NONE"], FIRST, FIRST))
+    assert project.materialized("ohlcv_daily") == {"S0001|2011", "S0002|2011"}
+    # All that came is stored by now: nothing is left to go on.
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM backfill_requests")
+    with pytest.raises(TickstockError, match="1 of 1 windows did not come"):
+        project.run(asked)
     assert project.rows("SELECT count(*) FROM backfill_requests") == [(0,)]
+
+
+def test_the_year_in_which_a_plan_begins_is_loaded_from_there(open_project: OpenProject) -> None:
+    begins = date(2011, 6, 15)
+    project = open_project(
+        companies=1,
+        calls_per_day=25,
+        TICKSTOCK_PROVIDERS="polygon",
+        TICKSTOCK_POLYGON_URL="{simulator}",
+        TICKSTOCK_POLYGON_API_KEY=KEY,
+        TICKSTOCK_POLYGON_CALLS_PER_MINUTE="0",
+        TICKSTOCK_POLYGON_HISTORY_YEARS=str((datetime.now(NEW_YORK).date() - begins).days / 365.25),
+    )
+    project.run(everything(project))
+    assert len(project.materialized("patterns")) == 2
+    ((first, last),) = project.rows("SELECT min(date), max(date) FROM ohlcv_daily")
+    assert (first, last) == (date(2011, 6, 16), date(2012, 12, 31))
+    # Nothing is fetched again, and years of which there is nothing are refused.
+    calls = len(project.asked_for())
+    project.run(everything(project))
+    assert len(project.asked_for()) == calls
+    with pytest.raises(TickstockError, match="the plan reaches back to 2011-06-1"):
+        project.run(rectangle_tags(["S0001"], ["S0001"], date(2010, 1, 1), date(2010, 12, 31)))
 
 
 def test_a_partition_is_finished_when_no_day_of_it_is_left() -> None:

@@ -27,7 +27,7 @@ def end_of_landing(
     log: PartitionLog,
     landing: Landing,
     metadata: Mapping[str, Any],
-    go_on: Callable[[QuotaExhaustedError], Mapping[str, Any]],
+    go_on: Callable[[ProviderError, Sequence[str]], Mapping[str, Any]],
 ) -> Iterator[DagsterEvent]:
     """Tell of the partitions that are finished and not told of yet, all where everything came, and end the run otherwise.
 
@@ -36,7 +36,8 @@ def end_of_landing(
         log: the run's partitions, and what was told of.
         landing: what came.
         metadata: of the load.
-        go_on: is called where a budget is used up, and gives the metadata that says when it goes on.
+        go_on: is called with why not everything came, and the partitions that are finished; gives the metadata that says
+            how it goes on.
 
     Raises:
         dg.RetryRequested: something may come when it is asked for again.
@@ -48,9 +49,9 @@ def end_of_landing(
         yield from log.tell(finished_partitions(log.left, landing), {"run_ended": str(error)})
         if isinstance(error, TransientProviderError) and context.op_execution_context.retry_number < RETRIES:
             raise dg.RetryRequested(RETRIES, pause_seconds(context.op_execution_context.retry_number)) from error
-        goes_on = go_on(error) if isinstance(error, QuotaExhaustedError) else {}
-        counts = _counts(landing, len(finished_partitions(log.keys, landing)), len(log.keys))
-        raise dg.Failure(str(error), metadata={**metadata, **goes_on, **counts}, allow_retries=False) from None
+        finished = finished_partitions(log.keys, landing)
+        told = {**metadata, **go_on(error, finished), **_counts(landing, len(finished), len(log.keys))}
+        raise dg.Failure(str(error), metadata=told, allow_retries=False) from None
     yield from log.tell(log.left, metadata)
 
 
@@ -101,6 +102,37 @@ def request_to_go_on(
     as long as it is open.
     """
     return _requested(context, database, windows_of(keys), asked, error)
+
+
+def request_of_what_came(
+    context: dg.AssetExecutionContext, database: Database, windows: Sequence[Window], asked: tuple[Timeframe, Kind]
+) -> dict[str, Any]:
+    """Return the metadata that says as which request the days go on that came in a run which was refused others.
+
+    Such a run fails, and makes nothing of what it landed: one symbol that no provider has any more would keep back all
+    others, every night.
+
+    Args:
+        context: of the asset.
+        database: where requests are.
+        windows: that came and have yet to become bars; without any nothing need go on.
+        asked: timeframe and kind of the request.
+    """
+    if not windows:
+        return {}
+    symbols, reason = {window.symbol for window in windows}, f"what came in run {context.run.run_id[:8]}, which failed"
+    request = database.in_transaction(
+        lambda connection: backfill_requests.enter(
+            connection, sorted(symbols), asked[0], *span_of(windows), kind=asked[1], reason=reason
+        )
+    )
+    return {"request": request}
+
+
+def wholly_finished(partition_keys: Sequence[str], finished: Sequence[str]) -> list[Window]:
+    """Return the windows of the partitions of those symbols of which every one is finished."""
+    refused = {window_of(key).symbol for key in set(partition_keys) - set(finished)}
+    return [window for window in windows_of(finished) if window.symbol not in refused]
 
 
 def _requested(

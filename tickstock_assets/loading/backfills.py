@@ -108,6 +108,15 @@ def rectangles(windows: Sequence[Window]) -> list[Rectangle]:
     return [Rectangle(sorted({window.symbol for window in windows}), *span_of(windows))]
 
 
+def not_stored(lineup: Lineup, engine: Engine, dataset: Dataset, windows: Sequence[Window]) -> list[Window]:
+    """Return the parts of windows, as far as anyone's history reaches, with sessions whose bars are not in their table."""
+    wanted = up_to(lineup.within_reach(dataset, windows), lineup.horizon())
+    in_table = [window for window, _ in stored(lineup, engine, dataset, sorted({window.symbol for window in windows}))]
+    with engine.begin() as connection:
+        missing = not_covered(wanted, in_table)
+        return [one for one in missing if session_days(connection, one.start, one.end, [one.symbol])]
+
+
 def without_bars(loader: Loader, datasets: Iterable[Dataset], symbols: Sequence[str]) -> list[str]:
     """Return the symbols of which no bar of these datasets is stored yet."""
     windows = [window for one in datasets for window, _ in stored(loader.lineup, loader.engine, one, symbols)]

@@ -1,10 +1,11 @@
 """The providers of a load in the order in which they are asked, and what their data is filed under."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.domain.windows import Window
 from tickstock_assets.providers.base import Dataset, Provider
 from tickstock_assets.providers.quota import Counted
 from tickstock_assets.storage.ledger import Source
@@ -63,6 +64,15 @@ class Lineup:
                 f"{dataset.replace('_', ' ')}: expected a provider that has them, found {who}; set a key, see docs/providers.md"
             )
         return min(starts), self.horizon()
+
+    def within_reach(self, dataset: Dataset, windows: Iterable[Window]) -> list[Window]:
+        """Return windows without their days before all history; those that have none after it stay, to be refused.
+
+        Raises:
+            ConfigError: none has the dataset.
+        """
+        first, _ = self.span(dataset)
+        return [replace(one, start=first) if one.start < first <= one.end else one for one in windows]
 
     def sources(self, dataset: Dataset) -> list[Source]:
         """Return what the dataset of each is filed under."""

@@ -25,14 +25,13 @@ def verify_landed(
 ) -> tuple[list[str], int]:
     """Return what is wrong with what is landed, and how many files were read.
 
-    Wrong are windows with sessions that are missing, and files that are not what was written.
+    Wrong are windows with sessions that are missing, as far as anyone's history reaches, and files that are not what was written.
     """
     with engine.begin() as connection:
         symbols = bars.symbols(connection)["symbol"].tolist() if windows is None else [w.symbol for w in windows]
         entries = _landed(connection, lineup, dataset, symbols)
-        problems = [
-            f"{one}: not landed" for one in _missing(connection, entries, up_to(windows or [], lineup.horizon()))
-        ]
+        wanted = lineup.within_reach(dataset, windows) if windows else []
+        problems = [f"{one}: not landed" for one in _missing(connection, entries, up_to(wanted, lineup.horizon()))]
     for entry in entries:
         try:
             payload = landing.read(folder, entry.file.path, entry.file.sha256)
@@ -45,10 +44,11 @@ def verify_landed(
 
 
 def not_landed(lineup: Lineup, engine: Engine, windows: Sequence[Window], dataset: Dataset) -> list[Window]:
-    """Return the parts of windows, up to the horizon, with sessions that the ledger does not have."""
+    """Return the parts of windows, as far as anyone's history reaches, with sessions that the ledger does not have."""
+    wanted = up_to(lineup.within_reach(dataset, windows), lineup.horizon())
     with engine.begin() as connection:
         entries = _landed(connection, lineup, dataset, [window.symbol for window in windows])
-        return _missing(connection, entries, up_to(windows, lineup.horizon()))
+        return _missing(connection, entries, wanted)
 
 
 def _landed(connection: Connection, lineup: Lineup, dataset: Dataset, symbols: Sequence[str]) -> list[Entry]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import dagster as dg
 
@@ -15,11 +16,12 @@ from tickstock_assets.defs.partitions import DAILY, MINUTES, TICKS, windows_of
 from tickstock_assets.defs.resources import Database, MarketData, engine, lineup
 from tickstock_assets.defs.retries import retried
 from tickstock_assets.defs.run_cost import add_cost
-from tickstock_assets.defs.unfinished import end_of_landing, request_to_go_on
+from tickstock_assets.defs.unfinished import end_of_landing, request_of_what_came, request_to_go_on, wholly_finished
+from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
 from tickstock_assets.domain.timeframes import Timeframe
-from tickstock_assets.domain.windows import Window
+from tickstock_assets.domain.windows import Window, span_of
+from tickstock_assets.loading.backfills import not_stored
 from tickstock_assets.loading.fetching import land_missing
-from tickstock_assets.loading.lineup import Lineup
 from tickstock_assets.loading.storing import TABLES
 from tickstock_assets.loading.verifying import not_landed
 from tickstock_assets.providers.base import Dataset
@@ -93,8 +95,9 @@ def _landed(context: dg.AssetExecutionContext, market_data: MarketData, database
     """Fetch what is missing of the run's partitions, and tell of each that came; dg.Failure when something did not."""
     began = perf_counter()
     log, providers, folder = PartitionLog(context), market_data.lineup, market_data.landing_folder
-    windows = windows_of(log.keys)
-    warning = _retention_warning(context, providers, dataset, windows)
+    # The first year of a vendor's history hardly ever begins on its first day.
+    windows = providers.within_reach(dataset, windows_of(log.keys))
+    warning = _retention_warning(context, dataset, windows)
     listener = LandingLog(log, partial(not_landed, providers, engine(), dataset=dataset))
     landing = land_missing(providers, engine(), folder, windows, dataset, observer=listener, run=database.run)
     yield from listener.events
@@ -102,15 +105,21 @@ def _landed(context: dg.AssetExecutionContext, market_data: MarketData, database
     seconds = round(perf_counter() - began, 3)
     add_cost(context, **cost, seconds=seconds)
     metadata = {**landing_metadata(landing, providers, folder), **warning, "seconds": seconds}
-    go_on = partial(request_to_go_on, context, database, log.keys, REQUESTED[dataset])
+
+    def go_on(error: ProviderError, finished: Sequence[str]) -> Mapping[str, Any]:
+        if isinstance(error, QuotaExhaustedError):
+            return request_to_go_on(context, database, log.keys, REQUESTED[dataset], error)
+        came = not_stored(providers, engine(), dataset, wholly_finished(log.keys, finished))
+        return request_of_what_came(context, database, came, REQUESTED[dataset])
+
     yield from end_of_landing(context, log, landing, metadata, go_on)
     yield log.everything_told()
 
 
 def _retention_warning(
-    context: dg.AssetExecutionContext, providers: Lineup, dataset: Dataset, windows: Sequence[Window]
+    context: dg.AssetExecutionContext, dataset: Dataset, windows: Sequence[Window]
 ) -> dict[str, str]:
-    first = max(min(window.start for window in windows), providers.span(dataset)[0])
+    first, _ = span_of(windows)
     too_old = retention.warning(TABLES[dataset], first, settings().lifecycles, datetime.now(UTC))
     if too_old is None:
         return {}
