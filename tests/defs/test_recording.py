@@ -41,3 +41,25 @@ def test_what_is_stored_and_not_told_or_newer_than_told_is_recorded(open_project
     # Stored again now, from what was landed before.
     assert record([B], [(A, landed), (B, landed)]) == 1
     assert n_told("ohlcv_daily") == n_told("raw_daily_bars") == {"A|2011": 2, "A|2012": 1, "B|2012": 2}
+
+
+def test_raw_bars_are_told_of_before_what_is_made_of_them_and_again_when_a_person_wiped_it(
+    open_project: OpenProject,
+) -> None:
+    project = open_project(companies=1, calls_per_day=25)
+    raw, bars = dg.AssetKey("raw_daily_bars"), dg.AssetKey("ohlcv_daily")
+
+    def newest(asset: dg.AssetKey) -> dict[str, int]:
+        records = project.instance.fetch_materializations(asset, limit=100).records
+        return {str(one.partition_key): one.storage_id for one in reversed(records)}
+
+    landed = datetime.now(UTC)
+    assert record_partitions(settings().home_path, Dataset.DAILY_BARS, [A], [(A, landed)], lambda *_: None) == 2
+    told_raw, told_bars = newest(raw), newest(bars)
+    assert told_raw.keys() == {"A|2011", "A|2012"}
+    assert all(told_raw[key] < told_bars[key] for key in told_raw)
+    project.instance.wipe_assets([bars])
+    assert project.materialized("ohlcv_daily") == set()
+    assert record_partitions(settings().home_path, Dataset.DAILY_BARS, [], [(A, landed)], lambda *_: None) == 2
+    assert project.materialized("ohlcv_daily") == {"A|2011", "A|2012"}
+    assert newest(raw) == told_raw

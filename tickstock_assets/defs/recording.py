@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from operator import itemgetter
 from pathlib import Path
 
 import dagster as dg
@@ -53,7 +54,8 @@ def record_partitions(
             untold = {key for key, moment in landed_at.items() if key not in told or told[key] < moment}
             due += [(key, asset.key) for key in touched | untold]
         instance.add_dynamic_partitions(str(SYMBOLS.name), sorted({key.partition("|")[0] for key, _ in due}))
-        for done, (key, asset_key) in enumerate(sorted(due)):
+        # Raw before what is made of it, which would be stale otherwise.
+        for done, (key, asset_key) in enumerate(sorted(due, key=itemgetter(0))):
             on_progress(done, len(due))
             instance.report_runless_asset_event(
                 dg.AssetMaterialization(asset_key, partition=key, metadata={"loaded_by": "tickstock load"})

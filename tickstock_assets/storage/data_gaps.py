@@ -167,7 +167,7 @@ def counted(connection: Connection, symbols: Sequence[str] | None = None) -> lis
 
 
 def years_changed_since(connection: Connection, since: datetime | None) -> list[tuple[str, int]]:
-    """Return symbol and year (UTC) of the gaps that were found, classed otherwise or filled since a moment, or ever.
+    """Return symbol and year (UTC) of the gaps that were found, classed otherwise, tried or filled since a moment, or ever.
 
     Not of those newly found that the calendar explains: they are of no session.
     """
@@ -175,7 +175,7 @@ def years_changed_since(connection: Connection, since: datetime | None) -> list[
         text("""
             SELECT DISTINCT symbol, extract(year FROM moment AT TIME ZONE 'UTC')::integer
             FROM data_gaps CROSS JOIN LATERAL (VALUES (gap_start), (gap_end)) AS m (moment)
-            WHERE updated_at >= :since AND NOT (created_at >= :since AND class = ANY (CAST(:by_calendar AS text[])))
+            WHERE updated_at >= :since AND NOT (created_at >= :since AND coalesce(class, '') = ANY (CAST(:by_calendar AS text[])))
             ORDER BY 1, 2
         """),
         {"since": since or "-infinity", "by_calendar": list(BY_CALENDAR)},
