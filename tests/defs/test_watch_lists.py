@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import date, datetime, timedelta, tzinfo
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -16,9 +17,12 @@ from tests.defs.gap_holes import POLYGON, killed_at_statement, load, tick
 from tests.defs.simulated import FIRST, LAST, Project
 from tickstock_assets.defs import watch_lists as module
 from tickstock_assets.defs.partitions import SYMBOLS
+from tickstock_assets.defs.request_standing import ending_of
 from tickstock_assets.defs.symbol_sensor import new_symbols
 from tickstock_assets.defs.watch_lists import watch_lists
 from tickstock_assets.domain.errors import TickstockError
+from tickstock_assets.providers import http
+from tickstock_assets.simulator import Fault, Plan, Vendor
 from tickstock_assets.storage import backfill_requests
 
 pytestmark = [
@@ -104,6 +108,31 @@ def test_a_tick_for_new_symbols_that_is_killed_at_any_statement_requests_once(op
     assert n_killed >= 4
     assert partitions(project) == ["S0001", "S0002"]
     assert project.rows(REQUESTS) == [(["S0002"], "1d", POLYGON_BEGINS, "history")]
+
+
+def test_the_history_of_a_symbol_that_changes_is_requested_again_once(open_project: OpenProject) -> None:
+    project = open_project(companies=3, calls_per_day=25, **POLYGON)
+
+    def change(statement: str) -> str:
+        with project.engine.begin() as connection:
+            connection.exec_driver_sql(statement)
+        said = tick(new_symbols, project)
+        assert isinstance(said, dg.SkipReason)
+        return str(said.skip_message)
+
+    unchanged = "None of 3 symbols is new"
+    change("UPDATE requested_history SET start_date = '2012-03-01' WHERE symbol = 'S0002'")
+    # What a vendor corrects in its texts, or who stops to trade, lacks no session.
+    assert change("UPDATE symbols SET name = 'Renamed' WHERE symbol = 'S0001'") == unchanged
+    assert change("UPDATE symbols SET active = false WHERE symbol = 'S0003'") == unchanged
+    said = change("UPDATE symbols SET exchange = 'XLON' WHERE symbol = 'S0002'")
+    assert said == "that of 1 which changed was requested again, the first S0002"
+    assert change("UPDATE symbols SET active = true WHERE symbol = 'S0003'").endswith("the first S0003")
+    assert change("UPDATE symbols SET name = 'Again'") == unchanged
+    assert project.rows(REQUESTS) == [
+        (["S0002"], "1d", "2012-03-01", "history"),
+        (["S0003"], "1d", POLYGON_BEGINS, "history"),
+    ]
 
 
 # --- watch lists
@@ -321,18 +350,7 @@ def test_symbols_that_a_budget_does_not_let_ask_for_are_asked_for_when_it_does(
     assert folder.tick() == []
 
     folder.project.a_day_passes()
-
-    class Tomorrow(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) + timedelta(days=1)
-
-    class OverTomorrow(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) + timedelta(days=2)
-
-    monkeypatch.setattr(module, "datetime", Tomorrow)
+    days_pass(monkeypatch, 1)
     (again,) = folder.tick()
     assert json.loads(str(folder.cursor))["mine.csv"]["attempt"] == 2
     # A call to know it, one for its splits, none is left for its dividends: without them bars would be measured as they are.
@@ -341,11 +359,96 @@ def test_symbols_that_a_budget_does_not_let_ask_for_are_asked_for_when_it_does(
     assert folder.project.rows("SELECT symbol FROM symbols ORDER BY 1") == [("S0001",), ("S0002",)]
     assert folder.project.rows(REQUESTS) == []
     folder.project.a_day_passes()
-    monkeypatch.setattr(module, "datetime", OverTomorrow)
+    days_pass(monkeypatch, 2)
     (again,) = folder.tick()
     folder.run(again)
     assert [symbols for symbols, *_ in folder.project.rows(REQUESTS)] == [["S0002"]]
     assert folder.tick() == folder.tick() == []
+
+
+def days_pass(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """Let the sensor's clock be so much later."""
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=days)
+
+    monkeypatch.setattr(module, "datetime", Later)
+
+
+def goes_on(project: Project) -> bool:
+    """Return whether the last run said that it goes on by itself, so that nobody is alerted."""
+    (run,) = project.instance.get_runs(limit=1)
+    ending = ending_of(project.instance, run)
+    assert ending is not None
+    return ending.continues_at is not None
+
+
+def test_a_fault_of_the_moment_is_met_a_few_times_in_a_row_and_then_told(
+    watched: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "Patience", partial(http.Patience, tries=1))
+    folder = watched(**POLYGON)
+    folder.project.simulator.script(Fault.SERVER_ERROR, times=module.MOST_ATTEMPTS)
+    folder.write("mine.csv", "S0002\n")
+    with pytest.raises(TickstockError, match=r"mine\.csv: 1 lines wait until .* UTC: S0002: "):
+        folder.take()
+    assert goes_on(folder.project)
+    # Not at once.
+    assert folder.tick() == []
+    days_pass(monkeypatch, 1)
+    (second,) = folder.tick()
+    with pytest.raises(TickstockError, match="1 lines wait until"):
+        folder.run(second)
+    assert goes_on(folder.project)
+    (third,) = folder.tick()
+    what_to_do = (
+        r"1 lines are not taken in 3 attempts: S0002: .*; mend that, then rename the file, which has it taken anew"
+    )
+    with pytest.raises(TickstockError, match=what_to_do):
+        folder.run(third)
+    assert not goes_on(folder.project)
+    assert folder.tick() == folder.tick() == []
+    assert folder.said == "1 files: 0 to stand still, 0 at work, the others are taken as they are"
+
+
+def test_a_budget_that_was_waited_for_begins_the_count_of_faults_anew(
+    watched: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "Patience", partial(http.Patience, tries=1))
+    folder = watched(calls_per_day=5)
+    load(folder.project, ["S0001"], FIRST, LAST)
+    use_up(folder.project)
+    folder.write("mine.csv", "S0002\n")
+    with pytest.raises(TickstockError, match="1 lines wait until"):
+        folder.take()
+    for day in range(1, module.MOST_ATTEMPTS + 1):
+        folder.project.a_day_passes()
+        use_up(folder.project)
+        days_pass(monkeypatch, day)
+        (again,) = folder.tick()
+        with pytest.raises(TickstockError, match="1 lines wait until"):
+            folder.run(again)
+    assert again.tags[module.FAULTS_TAG] == "0"
+    assert goes_on(folder.project)
+
+
+def test_a_refusal_ends_with_what_to_do_and_another_name_has_the_list_taken_anew(
+    watched: Callable[..., Folder],
+) -> None:
+    folder = watched(**POLYGON)
+    folder.project.simulator.plans[Vendor.POLYGON] = Plan(expires_after=0)
+    file = folder.write("mine.csv", "S0002\n")
+    what_to_do = r"1 lines are not taken: S0002: polygon: .*; mend that, then rename the file, which has it taken anew"
+    with pytest.raises(TickstockError, match=what_to_do):
+        folder.take()
+    assert not goes_on(folder.project)
+    assert folder.tick() == folder.tick() == []
+    folder.project.simulator.renew_key(Vendor.POLYGON)
+    file.rename(file.with_name("again.csv"))
+    folder.take()
+    assert [symbols for symbols, *_ in folder.project.rows(REQUESTS)] == [["S0002"]]
 
 
 def use_up(project: Project) -> None:

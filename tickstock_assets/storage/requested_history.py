@@ -1,5 +1,7 @@
 """Whose history was asked for, so that it is asked for once: rows are only ever added, and reach further back.
 
+And what was known of the instrument then: one that moved to another exchange or trades again lacks sessions.
+
 Elsewhere: the requests that load it (backfill_requests.py), who asks (defs/symbol_sensor.py, defs/watch_lists.py).
 """
 
@@ -57,4 +59,39 @@ def new_symbols(connection: Connection, most: int) -> list[str]:
             """),
             {"most": most},
         ).scalars()
+    )
+
+
+def changed_symbols(connection: Connection, most: int) -> list[tuple[str, Timeframe, date | None]]:
+    """Return symbol, timeframe and first day of history, at most so many, of which the symbol changed since it was looked at.
+
+    It is on another exchange, or trades again.
+    """
+    rows = connection.execute(
+        text("""
+            SELECT h.symbol, h.timeframe::text, h.start_date FROM requested_history h JOIN symbols i USING (symbol)
+            WHERE i.active IS DISTINCT FROM false AND (h.seen_exchange <> i.exchange OR NOT h.seen_trading)
+            ORDER BY 1, 2 LIMIT :most
+        """),
+        {"most": most},
+    )
+    return [tuple(row) for row in rows]
+
+
+def see(connection: Connection, dealt_with: Sequence[tuple[str, Timeframe]]) -> None:
+    """Note what is known of the symbols now: of those dealt with, of those never looked at, and of those that do not trade."""
+    connection.execute(
+        text("""
+            UPDATE requested_history h SET seen_exchange = i.exchange, seen_trading = i.active IS DISTINCT FROM false
+            FROM symbols i
+            WHERE i.symbol = h.symbol
+              AND (h.seen_exchange, h.seen_trading) IS DISTINCT FROM (i.exchange, i.active IS DISTINCT FROM false)
+              AND (h.seen_exchange IS NULL OR i.active IS NOT DISTINCT FROM false
+                   OR EXISTS (SELECT FROM unnest(CAST(:symbols AS text[]), CAST(:timeframes AS text[])) AS d (symbol, timeframe)
+                              WHERE d.symbol = h.symbol AND d.timeframe = h.timeframe::text))
+        """),
+        {
+            "symbols": [symbol for symbol, _ in dealt_with],
+            "timeframes": [timeframe for _, timeframe in dealt_with],
+        },
     )

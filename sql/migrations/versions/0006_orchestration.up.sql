@@ -50,6 +50,8 @@ CREATE TABLE requested_history (
     symbol        VARCHAR(32) NOT NULL REFERENCES symbols,
     timeframe     timeframe NOT NULL,
     start_date    DATE,
+    seen_exchange TEXT,
+    seen_trading  BOOLEAN,
     asked_by      TEXT NOT NULL DEFAULT coalesce(nullif(current_setting('tickstock.actor', true), ''), current_user),
     created_at    TIMESTAMPTZ NOT NULL DEFAULT statement_timestamp(),
     updated_at    TIMESTAMPTZ NOT NULL DEFAULT statement_timestamp(),
@@ -61,6 +63,8 @@ COMMENT ON TABLE requested_history IS 'Symbols whose history was asked for, so t
 COMMENT ON COLUMN requested_history.symbol IS 'Instrument.';
 COMMENT ON COLUMN requested_history.timeframe IS 'Length of the bars: 1m or 1d.';
 COMMENT ON COLUMN requested_history.start_date IS 'Earliest first day that was asked for; NULL for as far back as there is.';
+COMMENT ON COLUMN requested_history.seen_exchange IS 'Exchange when it was last looked at: of another the history is asked for again; NULL before the first look.';
+COMMENT ON COLUMN requested_history.seen_trading IS 'Whether it traded when it was last looked at: once it does again its history is asked for again; NULL before the first look.';
 COMMENT ON COLUMN requested_history.asked_by IS 'Who asked first: the session setting tickstock.actor, else the role of the database.';
 COMMENT ON COLUMN requested_history.created_at IS 'When it was first asked for, UTC.';
 COMMENT ON COLUMN requested_history.updated_at IS 'When the row last changed, UTC.';
