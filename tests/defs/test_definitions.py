@@ -235,6 +235,14 @@ def test_a_reversed_empty_or_unknown_range_is_an_error(
         rectangle_tags(symbols, KNOWN, first, last)
 
 
+def test_where_files_may_have_been_added_the_error_says_to_reload() -> None:
+    # The sample's bars have ended, so no year begins by itself.
+    with pytest.raises(ConfigError, match="found 2001 to 2014; where files were added, reload the code location"):
+        rectangle_tags(["AAPL"], KNOWN, date(2001, 1, 1), date(2014, 1, 1))
+    with pytest.raises(ConfigError, match=r"found 1999 to 2001$"):
+        rectangle_tags(["AAPL"], KNOWN, date(1999, 1, 1), date(2001, 1, 1))
+
+
 def test_months_and_days_out_of_range_are_named_as_such() -> None:
     with pytest.raises(
         ConfigError, match="Months: expected a range within 2000-01 to 2013-03, found 2013-03 to 2013-04"

@@ -79,6 +79,23 @@ def end(project: Project, run: dg.DagsterRun, moment: datetime) -> None:
         )
 
 
+def store_until(project: Project, dataset: str, **last_days: str) -> None:
+    """Note of symbols that bars are stored up to a day, as a load does."""
+    with project.engine.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO stored_windows
+                    (provider, dataset, symbol, window_start, window_end, source_version, stored_at)
+                VALUES ('polygon', :dataset, :symbol, '1998-01-01', CAST(:last AS date), '1', now())
+            """),
+            [{"dataset": dataset, "symbol": symbol, "last": last} for symbol, last in last_days.items()],
+        )
+
+
+def range_of(wanted: dg.RunRequest) -> tuple[str, str]:
+    return wanted.tags[RANGE_START_TAG], wanted.tags[RANGE_END_TAG]
+
+
 def test_a_half_day_is_loaded_once_it_can_be_had_and_only_once(project: Project, tick: Tick) -> None:
     (before,) = tick("2012-07-03 21:15")
     assert before.tags[SESSION_TAG] == "XNYS 2012-07-02"
@@ -218,15 +235,67 @@ def test_a_crashed_run_that_dagster_does_again_is_left_to_it(project: Project, t
 
 def test_minutes_are_updated_of_symbols_that_have_some(project: Project, tick: Tick) -> None:
     assert tick(HALF_DAY_IS_THERE, MINUTES) == "No symbol is watched for bars of 1m; `tickstock load` adds some."
-    with project.engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO stored_windows (provider, dataset, symbol, window_start, window_end, source_version, stored_at) "
-                "VALUES ('polygon', 'minute_bars', 'S0002', '2012-05-01', '2012-05-31', '1', now())"
-            )
-        )
+    store_until(project, "minute_bars", S0002="2012-07-02")
     (wanted,) = tick(HALF_DAY_IS_THERE, MINUTES)
-    assert (wanted.tags[RANGE_START_TAG], wanted.tags[RANGE_END_TAG]) == ("S0002|2012-06", "S0002|2012-07")
+    assert range_of(wanted) == ("S0002|2012-06", "S0002|2012-07")
+
+
+@pytest.mark.parametrize(
+    ("update", "dataset", "loaded_until", "corners"),
+    [
+        # Days within ten of the last one may still be corrected: from 2 January on, and from 30 December 2011 on.
+        (MINUTES, "minute_bars", "2012-01-12", ("S0002|2012-01", "S0002|2012-03")),
+        (DAILY, "daily_bars", "2012-01-09", ("S0002|2011", "S0002|2012")),
+    ],
+)
+def test_what_was_missed_between_a_load_and_the_first_update_is_loaded(
+    project: Project, tick: Tick, update: Update, dataset: str, loaded_until: str, corners: tuple[str, str]
+) -> None:
+    store_until(project, dataset, S0002=loaded_until)
+    wanted = {one.tags[RANGE_START_TAG].partition("|")[0]: one for one in tick("2012-03-05 12:00", update)}
+    assert wanted["S0002"].tags[SESSION_TAG] == "XNYS 2012-03-02"
+    assert range_of(wanted["S0002"]) == corners
+
+
+def test_what_was_updated_is_believed_no_further_than_it_is_stored(project: Project, tick: Tick) -> None:
+    # A database that was restored from an older backup, beside a record of runs that was not.
+    store_until(project, "minute_bars", S0002="2012-07-02")
+    (wanted,) = tick(HALF_DAY_IS_THERE, MINUTES)
+    make_run(project, wanted, dg.DagsterRunStatus.SUCCESS, "minute_history")
+    with project.engine.begin() as connection:
+        connection.execute(text("UPDATE stored_windows SET window_end = '2012-04-30'"))
+    (wanted,) = tick("2012-07-16 12:00", MINUTES)
+    assert range_of(wanted) == ("S0002|2012-04", "S0002|2012-07")
+
+
+def test_who_has_missed_more_than_its_neighbours_does_not_drag_them_back(
+    project: Project, tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_until(project, "minute_bars", S0001="2012-07-02", S0002="2012-03-30", S0003="2012-06-29")
+    assert [range_of(one) for one in tick(HALF_DAY_IS_THERE, MINUTES)] == [
+        ("S0001|2012-06", "S0001|2012-07"),
+        ("S0002|2012-03", "S0002|2012-07"),
+        ("S0003|2012-06", "S0003|2012-07"),
+    ]
+    # Where it would take too many runs they go back together.
+    monkeypatch.setattr(session_schedules, "RUNS_MORE", 1)
+    (wanted,) = tick(HALF_DAY_IS_THERE, MINUTES)
+    assert range_of(wanted) == ("S0001|2012-03", "S0003|2012-07")
+
+
+@pytest.mark.parametrize(
+    ("update", "dataset", "loaded_until", "first"),
+    [
+        (MINUTES, "minute_bars", "2010-03-01", "S0001|2011-07"),
+        (DAILY, "daily_bars", "2004-03-01", "S0001|2004"),
+        (DAILY, "daily_bars", "1998-03-02", "S0001|2000"),
+    ],
+)
+def test_of_minutes_a_year_is_caught_up_with_and_of_days_all_that_are_partitions(
+    project: Project, tick: Tick, update: Update, dataset: str, loaded_until: str, first: str
+) -> None:
+    store_until(project, dataset, S0001=loaded_until)
+    assert tick(HALF_DAY_IS_THERE, update)[0].tags[RANGE_START_TAG] == first
 
 
 def test_what_was_missed_is_remembered_by_symbol_whatever_was_loaded_besides(project: Project, tick: Tick) -> None:

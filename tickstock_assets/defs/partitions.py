@@ -20,6 +20,9 @@ HAS_ENDED_AFTER = timedelta(days=31)
 RANGE_START_TAG = "dagster/asset_partition_range_start"
 RANGE_END_TAG = "dagster/asset_partition_range_end"
 PARTITION_TAG = "dagster/partition"
+RELOAD = (
+    "where files were added, reload the code location in the web UI or start `tickstock ui` again, then ask once more"
+)
 FREQUENCIES = {"%Y": "Y", "%Y-%m": "M", "%Y-%m-%d": "D"}
 
 SYMBOLS = dg.DynamicPartitionsDefinition(name="symbols")
@@ -65,9 +68,14 @@ class Grid:
         """Yield for each window the partitions that it touches."""
         known = set(self.periods.get_partition_keys())
         frequency = FREQUENCIES[self.periods.fmt]
+        # Windows of many symbols mostly share their days.
+        of_span: dict[tuple[date, date], list[str]] = {}
         for window in windows:
-            touched = pd.period_range(window.start, window.end, freq=frequency).strftime(self.periods.fmt)
-            yield [f"{window.symbol}|{period}" for period in touched if period in known]
+            span = (window.start, window.end)
+            if span not in of_span:
+                touched = pd.period_range(*span, freq=frequency).strftime(self.periods.fmt)
+                of_span[span] = [period for period in touched if period in known]
+            yield [f"{window.symbol}|{period}" for period in of_span[span]]
 
 
 BY_YEAR = Grid.of("Years", "year", FIRST_DAY, "%Y", "0 0 1 1 *")
@@ -127,8 +135,10 @@ def rectangle_tags(
     periods = grid.periods.get_partition_keys()
     wanted = [day.strftime(grid.periods.fmt) for day in (first, last)]
     if not periods[0] <= wanted[0] <= wanted[1] <= periods[-1]:
+        # The end of files that have ended was read when this process began.
+        newer = f"; {RELOAD}" if grid.periods.end is not None and wanted[1] > periods[-1] else ""
         raise ConfigError(
-            f"{grid.name}: expected a range within {periods[0]} to {periods[-1]}, found {wanted[0]} to {wanted[1]}"
+            f"{grid.name}: expected a range within {periods[0]} to {periods[-1]}, found {wanted[0]} to {wanted[1]}{newer}"
         )
     places = sorted(known.index(symbol) for symbol in symbols)
     if places[-1] - places[0] + 1 != len(set(symbols)):

@@ -10,6 +10,7 @@ Elsewhere: which sessions are due (domain/closes.py), which symbols (storage/wat
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import groupby
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -19,6 +20,7 @@ from tickstock_assets.defs.lost_retries import is_waited_for
 from tickstock_assets.defs.partitions import (
     BY_MONTH,
     BY_YEAR,
+    FIRST_DAY,
     HAS_ENDED_AFTER,
     RANGE_END_TAG,
     RANGE_START_TAG,
@@ -37,7 +39,7 @@ from tickstock_assets.loading.calendar import know_sessions
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import bars
 from tickstock_assets.storage.retry import in_transaction
-from tickstock_assets.storage.watched import watched_symbols
+from tickstock_assets.storage.watched import stored_until, watched_symbols
 
 # By these tags the web UI finds the runs of a session; exchanges that close together are one update.
 CLOSE_TAG, SESSION_TAG = "tickstock/close", "tickstock/session"
@@ -46,6 +48,10 @@ UPDATE_TAG = "tickstock/update"
 # Longer than any pause between sessions; and as far back as vendors correct bars, weekends and holidays included.
 AROUND = timedelta(days=21)
 STILL_CORRECTED = timedelta(days=10)
+# Of minutes; each month is partitions of its own, and calls.
+A_YEAR = timedelta(days=365)
+# So many are worth it that no symbol is asked for what only its neighbour lacks; each takes seconds.
+RUNS_MORE = 20
 # A session has a run for each stretch of neighbours.
 UPDATES_LOOKED_AT = 2_000
 # A failed run is done again, by itself twice.
@@ -61,6 +67,7 @@ class Update:
         timeframe: of the bars.
         grid: their partitions.
         first, last: those of its assets that only the first and the last run of a session make, for all of them.
+        most_missed: what was missed longer ago than that is not caught up with; None for no such limit.
     """
 
     job: UnresolvedAssetJobDefinition
@@ -68,6 +75,7 @@ class Update:
     grid: Grid
     first: Sequence[str] = ()
     last: Sequence[str] = ()
+    most_missed: timedelta | None = None
 
     def assets(self, *, with_first: bool, with_last: bool) -> list[dg.AssetKey] | None:
         """Return what one of a session's runs makes; None for all of the job's."""
@@ -80,7 +88,7 @@ class Update:
 
 
 DAILY = Update(NIGHTLY_UPDATE, "1d", BY_YEAR, ("symbols", "sessions", "splits", "dividends"), ("data_gaps",))
-MINUTES = Update(MINUTE_HISTORY, "1m", BY_MONTH)
+MINUTES = Update(MINUTE_HISTORY, "1m", BY_MONTH, most_missed=A_YEAR)
 
 
 def runs_due(instance: dg.DagsterInstance, update: Update, now: datetime) -> Iterator[dg.RunRequest | dg.SkipReason]:
@@ -132,12 +140,13 @@ def _not_loaded(
     yield from _done_again(instance, update, begun, known, now)
 
     loaded = {symbol for run in begun for symbol in _symbols_of(run, known)}
-    groups = side_by_side(set(symbols) - loaded, known)
-    if not groups:
+    left = (set(symbols) - loaded) & set(known)
+    if not left:
         return
-    updated = _updated_before(instance, update, known, {symbol for group in groups for symbol in group})
+    starts = _starts(update, close, left, _updated_before(instance, update, known, left))
+    groups = _groups(update.grid, starts, known)
     for place, group in enumerate(groups):
-        missed = min((updated[symbol] for symbol in group if symbol in updated), default=close.session)
+        first = min(starts[symbol] for symbol in group)
         yield dg.RunRequest(
             run_key=_key(update, tags, "1", group[0]),
             asset_selection=update.assets(
@@ -145,9 +154,7 @@ def _not_loaded(
                 with_last=place == len(groups) - 1 and not _is_made(update.last, begun),
             ),
             tags={
-                **rectangle_tags(
-                    group, known, min(missed, close.session) - STILL_CORRECTED, close.session, update.grid
-                ),
+                **rectangle_tags(group, known, first, close.session, update.grid),
                 **tags,
                 ATTEMPT_TAG: "1",
             },
@@ -221,6 +228,35 @@ def _updated_before(
         for symbol in _symbols_of(run, known):
             updated.setdefault(symbol, session)
     return updated
+
+
+def _starts(update: Update, close: Close, symbols: Set[str], updated: Mapping[str, date]) -> dict[str, date]:
+    """Return from which day on each of some symbols is brought up to date after a session.
+
+    What was loaded by hand before the first update is in no run of an update, so what is stored is asked too.
+    """
+    with engine().connect() as connection:
+        stored = stored_until(connection, update.timeframe, symbols)
+    earliest = max(FIRST_DAY, close.session - update.most_missed) if update.most_missed else FIRST_DAY
+    starts: dict[str, date] = {}
+    for symbol in symbols:
+        complete_until = min([close.session, *(days[symbol] for days in (updated, stored) if symbol in days)])
+        starts[symbol] = max(earliest, complete_until - STILL_CORRECTED)
+    return starts
+
+
+def _groups(grid: Grid, starts: Mapping[str, date], known: Sequence[str]) -> list[list[str]]:
+    """Return the symbols of each run: neighbours, apart where they start in different periods and that takes few runs more.
+
+    So no symbol has history fetched that nobody asked for because its neighbour has a hole.
+    """
+    together = side_by_side(starts, known)
+    apart = [
+        list(group)
+        for neighbours in together
+        for _, group in groupby(neighbours, key=lambda symbol: starts[symbol].strftime(grid.periods.fmt))
+    ]
+    return apart if len(apart) <= len(together) + RUNS_MORE else together
 
 
 def _waits_for(newest: Sequence[Close], following: Sequence[Close]) -> str:
