@@ -1,6 +1,7 @@
 """Trades from a vendor to their table, and the minutes made from them where the vendor has none."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, Engine, text
 
 from tests.loading.simulated import KEYS_KNOWN, polygon
+from tests.storage.servers import wait_until
 from tickstock_assets.domain.sessions import trading_sessions
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.deliveries import Delivery
@@ -248,6 +250,30 @@ def test_a_minute_whose_trades_are_all_taken_back_loses_its_bar(known: Engine) -
         assert revised == [250, 7]
         assert [f"{hour:%H}" for hour in stale] == ["14", "16"]
     assert store_trade_bars(known, [HALF_DAY]).counts == MergeCounts(unchanged=2)
+
+
+def test_a_bar_that_another_run_makes_of_a_later_trade_meanwhile_is_left(known: Engine) -> None:
+    trade = text("""
+        INSERT INTO ticks (symbol, timestamp, exchange, trade_id, price, quantity, source)
+        VALUES ('S0001', :moment, '4', '1', 5, 10, 'polygon')
+    """)
+    first, later = (datetime(2024, 7, 3, 14, minute, 10, tzinfo=UTC) for minute in (0, 1))
+    bar = {"symbol": "S0001", "timestamp": pd.Timestamp(later).floor("min"), "source": "ticks:polygon", "volume": 10.0}
+    prices = dict.fromkeys(["open", "high", "low", "close"], 5.0)
+    with known.begin() as connection:
+        connection.execute(trade, {"moment": first})
+    with ThreadPoolExecutor() as threads, known.connect() as other:
+        merge(other, "ohlcv_1min", pd.DataFrame([bar | prices]))
+        made = threads.submit(store_trade_bars, known, [HALF_DAY])
+        with known.connect().execution_options(isolation_level="AUTOCOMMIT") as watch:
+            waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            wait_until(lambda: watch.execute(waiting).scalar_one() == 1)
+        # It waits for the symbol, and has not read a trade yet.
+        other.execute(trade, {"moment": later})
+        other.commit()
+        counts = made.result().counts
+    assert (counts.inserted, counts.removed) == (1, 0)
+    assert minutes(known)["timestamp"].dt.strftime("%H:%M").tolist() == ["14:00", "14:01"]
 
 
 def test_a_minute_makes_its_bar_once_it_is_over(database: Engine) -> None:

@@ -1,7 +1,7 @@
 """Reading bars: what is asked for, as it was known, adjusted or as traded; and nothing else, whatever is typed."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
+from tickstock_assets.domain.dividends import Convention
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.storage import bars
 from tickstock_assets.storage.adjusted_bars import Adjustment
@@ -662,12 +663,67 @@ def test_a_dividend_that_no_close_measures_is_refused_and_not_left_out(
         connection.execute(text("UPDATE dividends SET ex_dividend_date = :day"), {"day": DAYS[2]})
     with pytest.raises(
         ConfigError,
-        match=r"AAPL: expected a daily bar in the month up to the dividend of 2024-07-03.+, found none; load",
+        match=r"AAPL: expected a daily bar in the month before the dividend of 2024-07-03.+, found none; load",
     ):
         reader.bars("AAPL", "1m", adjusted="all")
     assert reader.bars("AAPL", "1m", adjusted="splits").num_rows == 5
     # Of what comes after it nothing is to be adjusted.
     assert reader.bars("AAPL", adjusted="all").num_rows == 1
+
+
+@pytest.mark.parametrize("convention", ["crsp", "wiki"])
+def test_a_dividend_after_the_day_needs_no_close(
+    split_and_paid: Engine, reader: MarketReader, convention: Convention
+) -> None:
+    soon, later = (DAYS[3] + timedelta(days=days) for days in (20, 60))
+    to_the_last_bar = Adjustment("all", up_to=DAYS[3], convention=convention)
+    adjustments = [to_the_last_bar, replace(to_the_last_bar, up_to=None), replace(to_the_last_bar, up_to=DAYS[2])]
+    before = [reader.bars("AAPL", adjusted=one) for one in adjustments]
+    with split_and_paid.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO dividends (symbol, ex_dividend_date, source, cash_amount)
+                VALUES ('AAPL', :soon, 'sample', 1), ('AAPL', :later, 'sample', 1)
+            """),
+            {"soon": soon, "later": later},
+        )
+    assert [reader.bars("AAPL", adjusted=one) for one in adjustments] == before
+    # Up to its own day it counts, and no close measures it.
+    with pytest.raises(ConfigError, match=f"expected a daily bar in the month .+ the dividend of {later}"):
+        reader.bars("AAPL", adjusted=replace(to_the_last_bar, up_to=later))
+
+
+def test_daily_bars_from_the_ex_date_on_measure_its_dividend_by_wiki_only(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    with split_and_paid.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_daily WHERE date < :day"), {"day": DAYS[3]})
+    # A close of the ex-date is not the one before it.
+    with pytest.raises(ConfigError, match="expected a daily bar in the month before the dividend of 2024-07-05"):
+        reader.bars("AAPL", "1m", adjusted="all")
+    wiki = reader.bars("AAPL", "1m", adjusted=Adjustment("all", convention="wiki"), columns=["close"])
+    assert wiki["close"].to_pylist()[0] == pytest.approx(10 / 2 / (1 + 1.02 / 103), rel=1e-12)
+
+
+def test_a_hole_after_the_ex_date_leaves_wiki_without_a_measure_and_a_bar_that_is_not_there_yet_does_not(
+    split_and_paid: Engine, reader: MarketReader
+) -> None:
+    wiki = Adjustment("all", up_to=DAYS[3], convention="wiki")
+    with split_and_paid.begin() as connection:
+        connection.execute(text("DELETE FROM ohlcv_daily WHERE date = :day"), {"day": DAYS[3]})
+    # As the evening before: it has no step until its close is stored.
+    assert reader.bars("AAPL", adjusted=wiki, columns=["close"])["close"].to_pylist() == [50.0, 50.5, 102.0]
+    with split_and_paid.begin() as connection:
+        connection.execute(
+            text("""
+                INSERT INTO ohlcv_daily (symbol, date, open, high, low, close, volume, source)
+                VALUES ('AAPL', :day, 100, 100, 100, 100, 1, 'sample')
+            """),
+            {"day": DAYS[3] + timedelta(days=60)},
+        )
+    with pytest.raises(ConfigError, match="expected a daily bar in the month from the dividend of 2024-07-05"):
+        reader.bars("AAPL", adjusted=wiki)
+    assert reader.bars("AAPL", adjusted=replace(wiki, convention="crsp")).num_rows == 4
 
 
 @pytest.mark.usefixtures("split_and_paid")

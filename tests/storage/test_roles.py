@@ -12,10 +12,11 @@ import pytest
 from psycopg import sql
 from sqlalchemy import URL, make_url, text
 
+from tests.storage.servers import wait_until
 from tests.storage.tcp_server import TcpServer, running_tcp_server
 from tickstock_assets.domain.errors import DatabaseError
 from tickstock_assets.domain.windows import Window
-from tickstock_assets.storage import bars, migrate, roles
+from tickstock_assets.storage import bars, measurements, migrate, roles
 from tickstock_assets.storage.bulk import Scope, merge
 from tickstock_assets.storage.database import open_engine
 from tickstock_assets.storage.pool import libpq_arguments
@@ -258,6 +259,28 @@ def test_the_app_merges_corrects_and_removes(fresh: Market) -> None:
         assert merge(connection, "splits", split.iloc[:0], Scope(where={"source": ["sample"]})).removed == 1
     engine.dispose()
     assert fresh.run(READER, "SELECT close::text FROM ohlcv_daily") == [("11.50000000",)]
+
+
+def test_the_app_counts_the_connections_of_every_role_and_no_worker_of_the_server(market: Market) -> None:
+    engine = open_engine(market.of(APP))
+    with connect(market.of(READER)) as other, connect(market.url) as administrators, engine.connect() as connection:
+        for one, name in ((other, "a_notebook"), (administrators, "an_administrator")):
+            one.execute(sql.SQL("SET application_name = {}").format(name))
+        found = measurements.connections(connection)
+        # What another role is doing stays its own.
+        assert ("a_notebook", "unknown", 1) in found
+        assert ("an_administrator", "unknown", 1) in found
+
+        def is_every_client_counted() -> bool:
+            connection.rollback()  # within a transaction the server tells the same each time
+            in_all = administrators.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            )
+            # Without the one that asks.
+            return in_all.fetchall() == [(sum(number for *_, number in measurements.connections(connection)) + 1,)]
+
+        wait_until(is_every_client_counted)  # those of earlier tests may be about to end
+    engine.dispose()
 
 
 def test_an_insert_into_events_names_the_table_to_use_instead(market: Market) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -79,9 +80,9 @@ def load(
         _show_plan(asked, order, as_json=as_json)
         return
     progress = LoadProgress(order, errors, quiet=as_json)
+    from tickstock_assets.cli.log_file import opened_log
     from tickstock_assets.loading.load import Loader
     from tickstock_assets.storage.audit import Run
-    from tickstock_assets.storage.whole_file import whole_file
 
     loader = Loader(
         asked,
@@ -91,7 +92,7 @@ def load(
         Run("tickstock load", str(uuid4())),
         progress.sleep if wait else None,
     )
-    with whole_file(log_file) if log_file else contextlib.nullcontext() as log:
+    with opened_log(log_file) if log_file else contextlib.nullcontext() as log:
         with progress:
             outcome, interrupted = _load(loader, order)
             if record:
@@ -102,6 +103,7 @@ def load(
         else:
             progress.print_summary(console, summary)
         if log is not None:
+            sys.stdout.flush()  # which may be the same file
             with open(log, "w", encoding="utf-8", closefd=False) as stream:
                 stream.write(json.dumps(summary, indent=2, default=str) + "\n")
     if code := _exit_code(outcome, interrupted=interrupted):

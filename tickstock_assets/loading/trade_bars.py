@@ -12,7 +12,8 @@ from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.removed_minutes import without_removed
 from tickstock_assets.loading.storing import Stored
 from tickstock_assets.storage import audit, minutes
-from tickstock_assets.storage.bulk import MergeCounts, merge
+from tickstock_assets.storage.bulk import MergeCounts, lock_symbols, merge
+from tickstock_assets.storage.database import driver
 from tickstock_assets.storage.minutes import TradedSession
 from tickstock_assets.storage.removal import remove_untraded
 from tickstock_assets.storage.retry import in_transaction
@@ -45,6 +46,9 @@ def store_trade_bars(engine: Engine, windows: Sequence[Window], run: audit.Run |
 
 def _bring(connection: Connection, session: TradedSession) -> tuple[int, int, MergeCounts]:
     """Return how many trades made how many bars, and what the merge did with these."""
+    with driver(connection).cursor() as cursor:
+        # Before the trades are read, so that no bar of others' which is made of later ones is taken for one without any.
+        lock_symbols(cursor, ["ohlcv_1min"], [session.symbol])
     trades = minutes.trades(connection, session)
     n_bars, counts = 0, MergeCounts()
     for source, of_source in trades.groupby("source"):

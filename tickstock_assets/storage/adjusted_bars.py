@@ -27,7 +27,7 @@ type Kind = Literal["none", "splits", "all"]
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
 # An exchange is closed for less than this, also around the longest holidays.
 LONGEST_CLOSURE = timedelta(days=15)
-# A dividend is measured by the close before it; an older one is of a time whose bars are missing.
+# A dividend is measured by a close next to it; one that is further away is of a time whose bars are missing.
 MEASURED_WITHIN = timedelta(days=31)
 
 
@@ -107,17 +107,19 @@ def _factors(
     """Return what prices and what volume of each bar are to be multiplied by."""
     names = symbols.unique().tolist()
     first = day.min().astype("datetime64[D]").item()
-    last_bars = None if wanted.up_to else _last_bars(pool, request, names, symbols, day)
-    basis = wanted.up_to or last_bars["date"].max().date()  # type: ignore[index]
-    splits = _up_to(_splits(pool, request, names), "execution_date", last_bars)
+    last_days = (
+        pd.Series(pd.Timestamp(wanted.up_to), names) if wanted.up_to else _last_bars(pool, request, names, symbols, day)
+    )
+    basis = wanted.up_to or last_days.max().date()
+    splits = _up_to(_splits(pool, request, names), "execution_date", last_days)
     dividends = closes = None
     if wanted.kind == "all":
-        dividends = _up_to(_dividends(pool, request, names, first), "ex_dividend_date", last_bars)
+        dividends = _up_to(_dividends(pool, request, names, first), "ex_dividend_date", last_days)
         # The close before the first ex-date may be one that is not asked for.
         payers = tuple(sorted(dividends["symbol"].unique()))
         daily = BarRequest(payers, "1d", first - MEASURED_WITHIN, None, request.as_of, ("close",))
         closes = pool.read(*daily.statement()).to_pandas(date_as_object=False)
-        _require_closes(dividends, closes, symbols, day)
+        _require_closes(dividends, closes, symbols, day, wanted.convention)
     # The factors of a bar are what becomes of a price and a volume of 1.
     ones = pd.DataFrame({"symbol": symbols.to_numpy(), "date": day, "close": 1.0, "volume": 1.0})
     found = adjust(ones, splits, dividends, basis, wanted.convention, closes=closes)
@@ -125,12 +127,16 @@ def _factors(
 
 
 def _require_closes(
-    dividends: pd.DataFrame, closes: pd.DataFrame, symbols: "pd.Series[Any]", day: npt.NDArray[np.datetime64]
+    dividends: pd.DataFrame,
+    closes: pd.DataFrame,
+    symbols: "pd.Series[Any]",
+    day: npt.NDArray[np.datetime64],
+    convention: Convention,
 ) -> None:
     """Refuse to adjust a bar for a dividend that no close measures: without one it would count for nothing.
 
     Raises:
-        ConfigError: a bar that is read is before an ex-date which has no daily bar in the month up to it.
+        ConfigError: a bar that is read is before an ex-date which has no daily bar next to it, on the side of its measure.
     """
     first_bar = pd.Series(day, dtype="datetime64[us]").groupby(symbols.to_numpy()).min()
     dated = dividends.assign(ex_day=dividends["ex_dividend_date"].astype("datetime64[us]"))
@@ -140,30 +146,54 @@ def _require_closes(
     have = closes.assign(close_day=closes["date"].astype("datetime64[us]"))[["symbol", "close_day"]].sort_values(
         "close_day"
     )
-    found = pd.merge_asof(
-        dated, have, left_on="ex_day", right_on="close_day", by="symbol", tolerance=pd.Timedelta(MEASURED_WITHIN)
-    )
-    without = found[found["close_day"].isna()]
+    without = dated[~(_measured_before if convention == "crsp" else _measured_from)(dated, have)]
     if len(without):
         one = without.iloc[0]
+        place = "before" if convention == "crsp" else "from"
         raise ConfigError(
-            f"{one['symbol']}: expected a daily bar in the month up to the dividend of {one['ex_day']:%Y-%m-%d}, which is "
+            f"{one['symbol']}: expected a daily bar in the month {place} the dividend of {one['ex_day']:%Y-%m-%d}, which is "
             "measured by its close, found none; load or roll up its daily bars, or adjust for splits only"
         )
 
 
-def _up_to(events: pd.DataFrame, column: str, last_bars: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the events that no symbol's last bar is before; all, where the day is the same for all."""
-    if last_bars is None:
-        return events
-    last = events["symbol"].map(last_bars.set_index("symbol")["date"])
-    return events[(events[column] <= last).to_numpy()].reset_index(drop=True)
+def _measured_before(dated: pd.DataFrame, have: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return whether there is a close in the month before each ex-date; that of the ex-date has paid already."""
+    return _has_close(dated, have, "backward", on_the_day=False)
+
+
+def _measured_from(dated: pd.DataFrame, have: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return whether there is a close in the month from each ex-date on, or may be one once more bars are stored."""
+    newest = dated["symbol"].map(have.groupby("symbol")["close_day"].max())
+    may_come = (newest < dated["ex_day"]).to_numpy() & _measured_before(dated, have)
+    return _has_close(dated, have, "forward", on_the_day=True) | may_come
+
+
+def _has_close(
+    dated: pd.DataFrame, have: pd.DataFrame, direction: Literal["backward", "forward"], *, on_the_day: bool
+) -> npt.NDArray[np.bool_]:
+    """Return whether there is a close within a month of each ex-date, in one direction; both are in the order of time."""
+    found = pd.merge_asof(
+        dated,
+        have,
+        left_on="ex_day",
+        right_on="close_day",
+        by="symbol",
+        tolerance=pd.Timedelta(MEASURED_WITHIN),
+        allow_exact_matches=on_the_day,
+        direction=direction,
+    )
+    return found["close_day"].notna().to_numpy()
+
+
+def _up_to(events: pd.DataFrame, column: str, last_days: "pd.Series[Any]") -> pd.DataFrame:
+    """Return the events up to the last day of each symbol that counts."""
+    return events[(events[column] <= events["symbol"].map(last_days)).to_numpy()].reset_index(drop=True)
 
 
 def _last_bars(
     pool: ArrowPool, request: BarRequest, names: list[str], symbols: "pd.Series[Any]", day: npt.NDArray[np.datetime64]
-) -> pd.DataFrame:
-    """Return symbol and date of each symbol's last bar, as known then: daily, of the timeframe that is read, or read."""
+) -> "pd.Series[Any]":
+    """Return the day of each symbol's last bar, as known then: daily, of the timeframe that is read, or read."""
     last = _last_of(pool, replace(request, timeframe="1d"), names).to_pandas(date_as_object=False)
     read = pd.DataFrame({"symbol": symbols.to_numpy(), "date": day})
     of_timeframe = pd.DataFrame(columns=read.columns)
@@ -171,7 +201,7 @@ def _last_bars(
         newest = _last_of(pool, request, names)
         of_timeframe = pd.DataFrame({"symbol": newest["symbol"].to_pylist(), "date": _sessions_of(pool, newest)})
     found = [frame for frame in (last[["symbol", "date"]], read, of_timeframe) if len(frame)]
-    newest_of_all: pd.DataFrame = pd.concat(found).groupby("symbol", as_index=False)["date"].max()
+    newest_of_all: pd.Series[Any] = pd.concat(found).groupby("symbol")["date"].max()
     return newest_of_all
 
 

@@ -27,9 +27,15 @@ ROWS_OF_HYPERTABLES = """
            approximate_row_count(format('%I.%I', hypertable_schema, hypertable_name)::regclass)::bigint AS rows
     FROM timescaledb_information.hypertables WHERE hypertable_schema = current_schema()
 """
+# Who may not read all statistics is told neither kind nor state of other roles' backends, but their role and database. The
+# server's own have no role or no database, but for TimescaleDB's scheduler and for workers at a job or a query while it takes.
+# Physical senders of the WAL have no database either, and do not count towards max_connections.
 CONNECTIONS = text("""
     SELECT coalesce(nullif(application_name, ''), 'unknown') AS application, coalesce(state, 'unknown') AS state, count(*) AS n
-    FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() GROUP BY 1, 2 ORDER BY 1, 2
+    FROM pg_stat_activity
+    WHERE coalesce(backend_type, 'client backend') = 'client backend' AND usesysid IS NOT NULL AND datid IS NOT NULL
+      AND pid <> pg_backend_pid() AND application_name IS DISTINCT FROM 'TimescaleDB Background Worker Scheduler'
+    GROUP BY 1, 2 ORDER BY 1, 2
 """)
 OPEN_GAPS = text("""
     SELECT coalesce(class, 'unknown') AS class, timeframe::text AS timeframe, count(*) AS gaps,
