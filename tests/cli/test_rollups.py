@@ -7,24 +7,30 @@ from pathlib import Path
 import pandas as pd
 import psycopg
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from tests.cli.test_db_tiers import on, refused, said
+from tests.defs.simulated import forget_settings
 from tests.storage import tiers as servers
 from tests.storage.test_tiers import change, rows
+from tickstock_assets.cli import rollups as cli_rollups
 from tickstock_assets.domain.sessions import trading_sessions
+from tickstock_assets.storage import daily_rollups
+from tickstock_assets.storage import rollups as stored_rollups
 from tickstock_assets.storage.bulk import merge
+from tickstock_assets.storage.daily_rollups import DailyOutcome
 
 OPEN = datetime(2012, 3, 12, 13, 30, tzinfo=UTC)
 
 
-def add_half_an_hour(engine: Engine) -> None:
+def add_half_an_hour(engine: Engine, *symbols: str) -> None:
     prices = dict.fromkeys(["open", "high", "low", "close"], 10.0)
     minutes = pd.DataFrame({"timestamp": pd.date_range(OPEN, periods=30, freq="min").as_unit("us"), **prices})
     with engine.begin() as connection:
         merge(connection, "symbols", pd.DataFrame({"symbol": ["AAPL", "MSFT"]}))
         merge(connection, "sessions", trading_sessions("XNYS", date(2012, 1, 1), date(2012, 12, 31)))
-        merge(connection, "ohlcv_1min", minutes.assign(symbol="AAPL", volume=100.0, source="polygon"))
+        for symbol in symbols or ("AAPL",):
+            merge(connection, "ohlcv_1min", minutes.assign(symbol=symbol, volume=100.0, source="polygon"))
 
 
 @pytest.mark.tiers(servers.EMBEDDED)
@@ -74,6 +80,42 @@ def test_days_that_the_command_makes_or_takes_away_are_told_to_dagster(database:
     said(on(database, "rollups", "run", home=tmp_path))
     assert rows(database, "SELECT count(*) FROM ohlcv_daily") == [(0,)]
     assert told(database) == ["AAPL|2012"] * 3
+
+
+@pytest.mark.tiers(servers.EMBEDDED)
+def test_days_that_are_made_before_ctrl_c_are_told_to_dagster(
+    database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_half_an_hour(database, "AAPL", "MSFT")
+    server = database.url.set(drivername="postgresql")
+    variables = {
+        "TICKSTOCK_HOME": str(tmp_path),
+        "TICKSTOCK_DATABASE_URL": server.render_as_string(hide_password=False),
+        "TICKSTOCK_DAGSTER_DATABASE": f"dagster_{server.database}",
+        # Dagster's are set by `open_instance`, and so are put back afterwards.
+        "DAGSTER_HOME": str(tmp_path),
+        "DAGSTER_EVENT_BATCH_SIZE": "1000",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    forget_settings()
+    work = daily_rollups.recompute
+
+    def press_it(connection: Connection, hours: pd.DataFrame, kept_from: datetime | None) -> DailyOutcome:
+        if "MSFT" in set(hours["symbol"]):
+            raise KeyboardInterrupt
+        return work(connection, hours, kept_from)
+
+    monkeypatch.setattr(cli_rollups, "engine", lambda: database)
+    monkeypatch.setattr(stored_rollups, "HOURS_TOGETHER", 1)
+    monkeypatch.setattr(daily_rollups, "recompute", press_it)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cli_rollups.run()
+    finally:
+        forget_settings()
+    assert rows(database, "SELECT symbol FROM ohlcv_daily") == [("AAPL",)]
+    assert told(database) == ["AAPL|2012"]
 
 
 @pytest.mark.tiers(servers.EMBEDDED)

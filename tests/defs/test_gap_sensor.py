@@ -26,7 +26,10 @@ from tests.defs.simulated import Project
 from tickstock_assets.definitions import defs
 from tickstock_assets.defs import gap_sensor, resources
 from tickstock_assets.defs.gap_sensor import heal_gaps, look_for_gaps
+from tickstock_assets.defs.request_runs import REQUEST_TAG
 from tickstock_assets.domain.errors import TickstockError
+from tickstock_assets.loading import gap_healing
+from tickstock_assets.loading.gap_healing import Healer
 from tickstock_assets.loading.load import Loader, Order
 from tickstock_assets.providers.base import Dataset
 from tickstock_assets.settings import settings
@@ -221,6 +224,61 @@ def test_a_tick_that_is_killed_at_any_statement_neither_doubles_nor_loses_an_att
     assert project.rows(state) == [(1, 1, 1, 1)]
     assert len(as_the_daemon_does(project)) == 1
     assert gaps(project) == []
+
+
+def heal_until_killed(project: Project, monkeypatch: pytest.MonkeyPatch, place: object, name: str) -> dict[str, str]:
+    """Let a run do the request and be killed where it calls this, and return the tags of the run."""
+    tick(heal_gaps, project)
+    [(request,)] = project.rows("SELECT id::text FROM backfill_requests")
+    tags = {REQUEST_TAG: str(request)}
+
+    def killed(*_: object, **__: object) -> None:
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(place, name, killed)
+        with pytest.raises(TickstockError):
+            project.run(tags, "gap_healing")
+    return tags
+
+
+def told(project: Project, asset: str) -> list[str]:
+    """Return the partitions of an asset that Dagster was told of, each time."""
+    return sorted(
+        str(record.partition_key)
+        for record in project.instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
+    )
+
+
+def test_what_a_killed_run_had_healed_is_told_of_by_the_next_one_and_by_no_other(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    punch(project, [("S0001", date(2012, 5, 15)), ("S0007", date(2012, 3, 1))])
+    look(project, SYMBOLS, *YEAR)
+    tags = heal_until_killed(project, monkeypatch, Healer, "_note")
+    assert (gaps(project), told(project, "ohlcv_daily")) == ([], [])
+    for _ in range(2):
+        project.run(tags, "gap_healing")
+        assert told(project, "raw_daily_bars") == told(project, "ohlcv_daily") == ["S0001|2012", "S0007|2012"]
+
+
+@pytest.mark.parametrize(("place", "name"), [(gap_healing, "find_gaps"), (Healer, "_note")])
+def test_days_that_a_killed_run_had_made_of_minutes_are_told_of_by_the_next_one(
+    open_project: OpenProject, monkeypatch: pytest.MonkeyPatch, place: object, name: str
+) -> None:
+    project = open_project(companies=3, calls_per_day=0, **POLYGON)
+    # No daily bars: the days are made of the minutes.
+    load(project, SYMBOLS[:3], *JULY, dataset=Dataset.MINUTE_BARS)
+    with project.engine.begin() as connection:
+        minutes = "DELETE FROM ohlcv_1min WHERE symbol = 'S0002' AND timestamp = ANY (%s)"
+        assert connection.exec_driver_sql(minutes, (HOLE.to_list(),)).rowcount == 20
+    look(project, SYMBOLS[:3], *JULY, timeframe="1m")
+    tags = heal_until_killed(project, monkeypatch, place, name)
+    assert ("S0002", "2012-07-10") in project.rows("SELECT symbol::text, date::text FROM ohlcv_daily")
+    for _ in range(2):
+        project.run(tags, "gap_healing")
+        assert told(project, "ohlcv_1min") == ["S0002|2012-07"]
+        assert told(project, "ohlcv_daily") == ["S0002|2012"]
 
 
 def test_a_request_that_a_person_cancels_gives_its_gaps_up(project: Project) -> None:

@@ -105,6 +105,21 @@ def test_a_wait_begins_when_the_request_has_ended(connection: Connection) -> Non
     assert due(connection) == [("AAPL", "01-02")]
 
 
+def test_of_a_request_those_are_known_that_were_filled_since_it_was_entered(connection: Connection) -> None:
+    filled, still_open = enter(connection, 2), enter(connection, 3)
+    entered = request(connection, filled)
+    gap_attempts.try_under(connection, entered, [still_open])
+    entered_at, healed_at = datetime(2024, 2, 1, tzinfo=UTC), datetime(2024, 2, 2, tzinfo=UTC)
+    connection.execute(
+        text("UPDATE data_gaps SET healed_at = :at WHERE id::text = :id"), {"at": healed_at, "id": filled}
+    )
+    found = gap_attempts.filled_since(connection, entered, entered_at)
+    assert found.to_dict("records") == [
+        {"symbol": "AAPL", "day": pd.Timestamp("2024-01-02"), "healed_at": pd.Timestamp(healed_at)}
+    ]
+    assert gap_attempts.filled_since(connection, entered, healed_at + timedelta(seconds=1)).empty
+
+
 @pytest.mark.parametrize(
     ("status", "error", "answer", "reason"),
     [

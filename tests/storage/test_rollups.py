@@ -26,7 +26,8 @@ from tickstock_assets.storage import minutes_dropped, removal, retention, rollup
 from tickstock_assets.storage import sessions as stored_sessions
 from tickstock_assets.storage.audit import Run
 from tickstock_assets.storage.bulk import merge
-from tickstock_assets.storage.database import driver
+from tickstock_assets.storage.database import driver, server_time
+from tickstock_assets.storage.partition_counts import days_changed_since
 
 # Around both clock changes of 2012, and its three half days.
 WEEKS = (("2012-03-08", "2012-03-13"), ("2012-07-03", "2012-07-05"), ("2012-11-01", "2012-11-06"),
@@ -445,6 +446,31 @@ def test_a_providers_daily_bar_outranks_one_made_of_minutes(database: Engine) ->
     remove(database, "AAPL", OPEN, OPEN + timedelta(hours=2))
     assert roll_up(database)[1].bars["1d"].removed == 0
     assert rows(database, "SELECT close, source FROM ohlcv_daily") == [(Decimal(101), "sample")]
+
+
+def test_days_changed_are_those_that_minutes_made_or_took_away_and_not_those_that_a_provider_replaced(
+    database: Engine,
+) -> None:
+    calendar(database, "AAPL", "MSFT", "THIN")
+    for symbol in ("AAPL", "MSFT", "THIN"):
+        write(database, "ohlcv_1min", minutes_at(symbol, OPEN, 30))
+    roll_up(database)
+    with database.connect() as connection:
+        since = server_time(connection)
+    official = dict.fromkeys(["open", "high", "low", "close"], 99.0)
+    bar = pd.DataFrame(
+        {"symbol": ["AAPL"], "date": [pd.Timestamp(SESSION)], **official, "volume": 1e6, "source": "sample"}
+    )
+    assert write(database, "ohlcv_daily", bar).corrected == 1
+    write(database, "ohlcv_1min", minutes_at("MSFT", OPEN, 30, volume=7.0))
+    remove(database, "THIN", OPEN, OPEN + timedelta(hours=1))
+    assert roll_up(database)[1].written == 2
+    with database.connect() as connection:
+        assert days_changed_since(connection, since) == [
+            Window(symbol, SESSION, SESSION) for symbol in ("MSFT", "THIN")
+        ]
+        assert days_changed_since(connection, since, ["THIN", "AAPL"]) == [Window("THIN", SESSION, SESSION)]
+        assert days_changed_since(connection, server_time(connection)) == []
 
 
 def test_a_day_rolled_up_anew_replaces_what_it_was_also_from_minutes_of_a_lower_rank(database: Engine) -> None:

@@ -46,28 +46,27 @@ def run(
 ) -> None:
     """Make the 5m, 15m, 1h and daily bars anew whose minutes were written to since they were made."""
     from tickstock_assets.storage.database import server_time
-    from tickstock_assets.storage.partition_counts import days_changed_since
     from tickstock_assets.storage.rollups import roll_up_daily, roll_up_intraday
 
     opened = engine()
     with opened.connect() as connection:
         began = server_time(connection)
     windows = _windows(opened, symbols, start, end)
-    with _progress() as progress:
-        intraday = progress.add_task("5m, 15m, 1h", total=None)
-        of_intraday = roll_up_intraday(
-            opened, None, windows, lambda done, total: progress.update(intraday, completed=done, total=total)
-        )
-        daily = progress.add_task("1d", total=None)
-        of_days = roll_up_daily(
-            opened, None, windows, lambda done, total: progress.update(daily, completed=done, total=total)
-        )
-    if record and of_days.written:
-        from tickstock_assets.defs.recording import record_days
-
-        with opened.connect() as connection:
-            changed = days_changed_since(connection, began)
-        record_days(settings().home_path, changed, "tickstock rollups run")
+    of_days: RollupCounts | None = None
+    try:
+        with _progress() as progress:
+            intraday = progress.add_task("5m, 15m, 1h", total=None)
+            of_intraday = roll_up_intraday(
+                opened, None, windows, lambda done, total: progress.update(intraday, completed=done, total=total)
+            )
+            daily = progress.add_task("1d", total=None)
+            of_days = roll_up_daily(
+                opened, None, windows, lambda done, total: progress.update(daily, completed=done, total=total)
+            )
+    finally:
+        # Also when it is stopped: what is done by then is not done again, so the next run would not tell of it.
+        if record and (of_days is None or of_days.written):
+            _record(opened, began)
     if as_json:
         print_json({"intraday": asdict(of_intraday), "daily": asdict(of_days)})
         return
@@ -167,6 +166,16 @@ def _windows(
         symbol_lists.require_known(connection, wanted)
         chosen = bars.symbols(connection)["symbol"].tolist() if wanted is None else wanted
     return [Window(symbol, (start or FIRST_DAY).date(), (end or LAST_DAY).date()) for symbol in chosen]
+
+
+def _record(opened: "Engine", began: datetime) -> None:
+    """Tell Dagster of the years of which a run changed days."""
+    from tickstock_assets.defs.recording import record_days
+    from tickstock_assets.storage.partition_counts import days_changed_since
+
+    with opened.connect() as connection:
+        changed = days_changed_since(connection, began)
+    record_days(settings().home_path, changed, "tickstock rollups run")
 
 
 def _progress() -> Progress:

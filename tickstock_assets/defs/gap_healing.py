@@ -1,7 +1,8 @@
 """The job in which gaps are asked for again: a run does a request of the kind `gaps`, and nothing besides.
 
 It has no partitions: a gap is a day or some minutes, and of its month or year nothing else is to be fetched. What it filled
-is told of as materialized, partition by partition, so that what is computed from it is computed anew.
+is told of as materialized, partition by partition, so that what is computed from it is computed anew; also what an earlier try
+of the request filled, where that was stopped before it told.
 
 Elsewhere: which gaps, and when (gap_sensor.py); how (loading/gap_healing.py).
 """
@@ -10,11 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Never
 
 import dagster as dg
+import pandas as pd
 
+from tickstock_assets.defs.assets.bars import ohlcv_daily
 from tickstock_assets.defs.assets.raw import POOL
 from tickstock_assets.defs.assets.rollups import INTRADAY, rollup_metadata
 from tickstock_assets.defs.landing_metadata import landing_metadata
-from tickstock_assets.defs.partitions import BY_YEAR
+from tickstock_assets.defs.materializations import told_at
+from tickstock_assets.defs.partitions import BY_YEAR, Grid
 from tickstock_assets.defs.plots import rows_as_table
 from tickstock_assets.defs.recording import RECORDED
 from tickstock_assets.defs.request_runs import CONTINUES_AT, GAP_HEALING, REQUEST_TAG, SHARE_LANDED
@@ -24,6 +28,7 @@ from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, T
 from tickstock_assets.loading.gap_healing import DATASETS, Healer, Healing, windows_of_gaps
 from tickstock_assets.storage import backfill_requests, gap_attempts
 from tickstock_assets.storage.backfill_requests import BackfillRequest
+from tickstock_assets.storage.partition_counts import days_changed_since
 
 
 @dg.op(pool=POOL)
@@ -33,7 +38,7 @@ def ask_again_for_gaps(context: dg.OpExecutionContext, market_data: MarketData, 
     request = _request(context, database)
     healer = Healer(market_data.lineup, engine(), market_data.landing_folder, database.run)
     result = healer.heal(request)
-    for event in _materialized(request, result):
+    for event in _materialized(context, database, request, result):
         context.log_event(event)
     metadata = {
         **landing_metadata(result.landing, market_data.lineup, market_data.landing_folder),
@@ -82,30 +87,73 @@ def _request(context: dg.OpExecutionContext, database: Database) -> BackfillRequ
     return request
 
 
-def _materialized(request: BackfillRequest, result: Healing) -> list[dg.AssetMaterialization]:
-    """Return what a run has made: the partitions in which gaps were filled, and the bars rolled up from their minutes."""
+def _materialized(
+    context: dg.OpExecutionContext, database: Database, request: BackfillRequest, result: Healing
+) -> list[dg.AssetMaterialization]:
+    """Return what is to be told of: partitions in which gaps were filled, bars rolled up from them, years of days so made."""
+    instance = context.instance
+    return [
+        *_partitions(instance, request, result),
+        *_rollups(result),
+        *_years_of_days(instance, database, request, result),
+    ]
+
+
+def _partitions(
+    instance: dg.DagsterInstance, request: BackfillRequest, result: Healing
+) -> list[dg.AssetMaterialization]:
+    """Return the partitions in which gaps were filled, of what was fetched and of what was stored."""
     grid, assets = RECORDED[DATASETS[request.timeframe]]
-    healed = {
-        f"{symbol}|{period}": len(of_partition)
-        for (symbol, period), of_partition in result.healed.groupby(
-            ["symbol", result.healed["day"].dt.strftime(grid.periods.fmt)]
-        )
-    }
-    events = [
-        dg.AssetMaterialization(asset.key, partition=partition, metadata={"gaps_healed": n_gaps})
-        for partition, n_gaps in healed.items()
+    # What is stored is told of last, so where that was told of the other was too.
+    filled = _filled(instance, assets[-1].key, grid, result)
+    return [
+        dg.AssetMaterialization(asset.key, partition=str(partition), metadata={"gaps_healed": n_gaps})
+        for partition, n_gaps in _keys(filled, grid).value_counts().sort_index().items()
         for asset in assets
     ]
-    if result.rolled_up is not None and result.rolled_up.written:
-        for name, timeframe in {**INTRADAY, "daily_rollups": "1d"}.items():
-            metadata = rollup_metadata(result.rolled_up, timeframe)
-            events.append(dg.AssetMaterialization(name, metadata=metadata))
-        of_days = result.rolled_up.bars.get("1d")
-        # So that what is computed from days that only minutes make catches up.
-        touched = BY_YEAR.keys_of(windows_of_gaps(result.healed)) if of_days and of_days.written else []
-        made = {"made_by": "daily_rollups"}
-        events += [dg.AssetMaterialization("ohlcv_daily", partition=key, metadata=made) for key in touched]
-    return events
+
+
+def _rollups(result: Healing) -> list[dg.AssetMaterialization]:
+    """Return the bars that were rolled up from the minutes."""
+    if result.rolled_up is None or not result.rolled_up.written:
+        return []
+    return [
+        dg.AssetMaterialization(name, metadata=rollup_metadata(result.rolled_up, timeframe))
+        for name, timeframe in {**INTRADAY, "daily_rollups": "1d"}.items()
+    ]
+
+
+def _years_of_days(
+    instance: dg.DagsterInstance, database: Database, request: BackfillRequest, result: Healing
+) -> list[dg.AssetMaterialization]:
+    """Return the years with days that the minutes made or changed, so that what is computed from those days catches up."""
+    filled = _filled(instance, ohlcv_daily.key, BY_YEAR, result) if request.timeframe == "1m" else result.tried[:0]
+    if filled.empty:
+        return []
+    with database.begin() as connection:
+        changed = days_changed_since(connection, request.created_at, filled["symbol"].unique().tolist())
+    touched = sorted({*BY_YEAR.keys_of(windows_of_gaps(filled))} & {*BY_YEAR.keys_of(changed)})
+    made = {"made_by": "daily_rollups"}
+    return [dg.AssetMaterialization(ohlcv_daily.key, partition=key, metadata=made) for key in touched]
+
+
+def _filled(instance: dg.DagsterInstance, asset: dg.AssetKey, grid: Grid, result: Healing) -> pd.DataFrame:
+    """Return symbol and day of the gaps that this try filled, or one before it without telling of their partition."""
+    before, now = result.filled_before, result.healed[["symbol", "day"]]
+    if before.empty:
+        return now
+    keys = _keys(before, grid)
+    told = told_at(instance, asset)
+    is_untold = [
+        key not in told or told[key] < filled_at for key, filled_at in zip(keys, before["healed_at"], strict=True)
+    ]
+    return pd.concat([before.loc[is_untold, ["symbol", "day"]], now], ignore_index=True)
+
+
+def _keys(gaps: pd.DataFrame, grid: Grid) -> "pd.Series[str]":
+    """Return the partition of each gap."""
+    keys: pd.Series[str] = gaps["symbol"] + "|" + gaps["day"].dt.strftime(grid.periods.fmt)
+    return keys
 
 
 def _end(error: ProviderError, result: Healing, metadata: Mapping[str, Any]) -> Never:

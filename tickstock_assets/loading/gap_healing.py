@@ -34,6 +34,7 @@ class Healing:
 
     Attributes:
         tried: the gaps as they were found open: id, symbol, timeframe, class, day, gap_start, missing_bars, attempts.
+        filled_before: those that were filled by then, as by a try that was stopped: symbol, day, healed_at.
         still_open: ids of those that are not filled.
         landing: what was fetched.
         stored: what became of the rows.
@@ -41,6 +42,7 @@ class Healing:
     """
 
     tried: pd.DataFrame
+    filled_before: pd.DataFrame
     still_open: set[str] = field(default_factory=set)
     landing: Landing = field(default_factory=Landing)
     stored: Stored = field(default_factory=Stored)
@@ -48,7 +50,7 @@ class Healing:
 
     @property
     def healed(self) -> pd.DataFrame:
-        """The gaps that are filled now."""
+        """The gaps that this try filled."""
         return self.tried[~self.tried["id"].isin(self.still_open)]
 
 
@@ -76,9 +78,10 @@ class Healer:
         dataset, landed = DATASETS[request.timeframe], Landed(self.lineup, self.folder)
         with self.engine.connect() as connection:
             tried = gap_attempts.of_request(connection, request.id)
+            filled_before = gap_attempts.filled_since(connection, request.id, request.created_at)
             windows = windows_of_gaps(tried)
             to_ask = landed.not_since(connection, dataset, windows, request.created_at)
-        result = Healing(tried)
+        result = Healing(tried, filled_before)
         if tried.empty:
             return result
         result.landing = land_missing(

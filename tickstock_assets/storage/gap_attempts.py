@@ -7,7 +7,7 @@ Elsewhere: asking and looking (loading/gap_healing.py), who makes the requests (
 """
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime
 
 import pandas as pd
 from sqlalchemy import Connection, text
@@ -101,6 +101,19 @@ def of_request(connection: Connection, request_id: str, *, only_open: bool = Tru
         """,
         {"request": request_id, "only_open": only_open},
         COLUMNS,
+    )
+
+
+def filled_since(connection: Connection, request_id: str, since: datetime) -> pd.DataFrame:
+    """Return the gaps of a request that were filled since a moment: symbol, day (datetime64, the session), healed_at (UTC)."""
+    return bars.query(
+        connection,
+        f"""
+        SELECT g.symbol, s.session AS day, g.healed_at FROM data_gaps g {SESSION}
+        WHERE g.request_id = CAST(:request AS uuid) AND g.healed_at >= :since ORDER BY g.gap_start, g.symbol
+        """,  # noqa: S608 a constant
+        {"request": request_id, "since": since},
+        {"symbol": "str", "day": "datetime64[us]", "healed_at": bars.UTC},
     )
 
 

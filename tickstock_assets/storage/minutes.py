@@ -158,7 +158,7 @@ def trades(connection: Connection, session: TradedSession) -> pd.DataFrame:
         """
         SELECT symbol, timestamp, price::float8, quantity::float8, array_to_string(conditions, ',') AS conditions, source
         FROM ticks WHERE symbol = :symbol AND timestamp >= :begins AND timestamp < :ends
-          AND timestamp < date_trunc('minute', now() - INTERVAL '1 minute')
+          AND timestamp < (SELECT date_trunc('minute', clock_timestamp() - INTERVAL '1 minute'))
         ORDER BY timestamp, length(trade_id), trade_id, exchange
         """,
         {"symbol": session.symbol, "begins": session.begins, "ends": session.ends},

@@ -27,17 +27,28 @@ def all_rows(connection: Connection, table: str) -> int:
     return int(connection.execute(text(f'SELECT count(*) FROM "{table}"')).scalar_one())  # noqa: S608 a table of ours
 
 
-def days_changed_since(connection: Connection, since: datetime) -> list[Window]:
-    """Return, by symbol and year, the days whose bars were made from minutes, or were removed again, since a moment."""
+def days_changed_since(connection: Connection, since: datetime, symbols: Sequence[str] | None = None) -> list[Window]:
+    """Return, by symbol and year, the days whose bars were made from minutes, or were removed again, since a moment.
+
+    Those that gave way to a provider's bar are left out: who stored that one tells of it.
+
+    Args:
+        connection: open.
+        since: by the server's clock.
+        symbols: only of these; None for all, of which every stored day is read.
+    """
     found = connection.execute(
         text("""
             SELECT symbol, min(date) AS start, max(date) AS end FROM (
                 SELECT symbol, date FROM ohlcv_daily WHERE recorded_at >= :since AND starts_with(source, :rolled_up)
-                UNION ALL SELECT symbol, session FROM bar_revisions
-                WHERE superseded_at >= :since AND timeframe = '1d' AND starts_with(source, :rolled_up)) AS changed
+                UNION ALL SELECT r.symbol, r.session FROM bar_revisions r
+                WHERE r.superseded_at >= :since AND r.timeframe = '1d' AND starts_with(r.source, :rolled_up)
+                  AND NOT EXISTS (SELECT FROM ohlcv_daily d WHERE d.symbol = r.symbol AND d.date = r.session
+                                  AND NOT starts_with(d.source, :rolled_up))) AS changed
+            WHERE CAST(:symbols AS text[]) IS NULL OR symbol = ANY (CAST(:symbols AS text[]))
             GROUP BY symbol, extract(year FROM date) ORDER BY symbol, 2
         """),
-        {"since": since, "rolled_up": ROLLED_UP},
+        {"since": since, "rolled_up": ROLLED_UP, "symbols": None if symbols is None else list(symbols)},
     )
     return [Window(*row) for row in found]
 

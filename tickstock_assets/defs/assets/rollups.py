@@ -4,12 +4,14 @@ So late, corrected and removed minutes are covered wherever they lie, and a run 
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import dagster as dg
 
 from tickstock_assets.defs.assets import reference
 from tickstock_assets.defs.assets.bars import GROUP, ohlcv_1min
 from tickstock_assets.defs.assets.ticks import tick_minute_bars
+from tickstock_assets.defs.materializations import newest_observed
 from tickstock_assets.defs.partitions import BY_YEAR
 from tickstock_assets.defs.pools import HEAVY_WRITES
 from tickstock_assets.defs.resources import Database, engine
@@ -21,6 +23,8 @@ from tickstock_assets.storage.partition_counts import all_rows, days_changed_sin
 from tickstock_assets.storage.rollups import RollupCounts
 
 INTRADAY: dict[str, Timeframe] = {"ohlcv_5min": "5m", "ohlcv_15min": "15m", "ohlcv_1h": "1h"}
+# In observations of `daily_rollups`: since when days may have changed that Dagster was not told of; null for never.
+UNTOLD_SINCE = "untold_since"
 
 
 @dg.multi_asset(
@@ -63,15 +67,36 @@ def daily_rollups(context: dg.AssetExecutionContext, database: Database) -> dg.M
     """
     with database.begin() as connection:
         began = server_time(connection)
+    interrupted = untold_since(context.instance)
+    since = interrupted or began
+    # Each batch is committed by itself and never done again, so a try that is stopped must leave word for the next one.
+    _note(context, since)
     made = rollups.roll_up_daily(engine(), run=database.run)
+    if made.written or interrupted:
+        _tell_of_years(context, database, since)
+    _note(context, None)
+    return dg.MaterializeResult(metadata={**rollup_metadata(made, "1d"), "rows_outranked": made.outranked})
+
+
+def untold_since(instance: dg.DagsterInstance) -> datetime | None:
+    """Return when the first of the tries began that were stopped since one went through; None where none was."""
+    said = newest_observed(instance, daily_rollups.key).get(UNTOLD_SINCE)
+    return datetime.fromisoformat(str(said.value)) if said and said.value else None
+
+
+def _note(context: dg.AssetExecutionContext, since: datetime | None) -> None:
+    moment = since.isoformat() if since else None
+    context.log_event(dg.AssetObservation(context.asset_key, metadata={UNTOLD_SINCE: moment}))
+
+
+def _tell_of_years(context: dg.AssetExecutionContext, database: Database, since: datetime) -> None:
+    """Have what is computed from the years with days that changed since a moment, and no other, catch up."""
     with database.begin() as connection:
-        touched = days_changed_since(connection, began) if made.written else []
+        touched = days_changed_since(connection, since)
         total = {"dagster/row_count": all_rows(connection, "ohlcv_daily")} if touched else {}
-    # So that what is computed from those years, and no other, catches up.
     for key in BY_YEAR.keys_of(touched):
         metadata: dict[str, str | int] = {"made_by": "daily_rollups", **total}
         context.log_event(dg.AssetMaterialization("ohlcv_daily", partition=key, metadata=metadata))
-    return dg.MaterializeResult(metadata={**rollup_metadata(made, "1d"), "rows_outranked": made.outranked})
 
 
 def rollup_metadata(made: RollupCounts, timeframe: Timeframe) -> dict[str, int | float]:
