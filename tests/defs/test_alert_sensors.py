@@ -1,8 +1,10 @@
 """What the sensors of alerts find in Dagster and in the database, and that they tell it once."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -21,14 +23,16 @@ from sqlalchemy import text
 
 from tests.defs.conftest import OpenProject
 from tests.defs.crashed_runs import crash
-from tests.defs.simulated import KEY, Project, forget_settings
+from tests.defs.gap_holes import load
+from tests.defs.simulated import FIRST, KEY, LAST, Project, forget_settings
 from tests.providers.scripted_server import Reply, ScriptedServer, serving
 from tickstock_assets.definitions import defs
-from tickstock_assets.defs import alert_sensors
+from tickstock_assets.defs import alert_sensors, run_alerts
 from tickstock_assets.defs.partitions import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG
 from tickstock_assets.defs.request_runs import REQUEST_TAG
+from tickstock_assets.defs.watch_lists import CONTENT_TAG, FILE_TAG
 from tickstock_assets.domain.alerts import Alert, Kind
-from tickstock_assets.domain.errors import ReceiverError
+from tickstock_assets.domain.errors import ReceiverError, TickstockError
 from tickstock_assets.settings import settings
 from tickstock_assets.storage import alerts
 
@@ -158,6 +162,65 @@ def test_what_heals_by_itself_is_not_alerted(open_project: OpenProject, slack: S
     fail(project, **{REQUEST_TAG: "0b6e0a80-1a4f-4d51-9a0c-16f3f1b6d0aa"})
     watch(project)
     assert found(project, Kind.RUN_FAILED) == []
+
+
+def test_a_watch_list_that_waits_is_not_alerted_and_silences_nothing(
+    open_project: OpenProject, slack: ScriptedServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    project = opened(open_project, slack, TICKSTOCK_WATCH_FOLDER=str(folder))
+    load(project, ["S0001"], FIRST, LAST)
+    with project.engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE provider_quota SET used = budget WHERE period = 'day'")
+    burned = fail(project)
+    (folder / "mine.csv").write_text("UNKNOWN\n")
+    content = hashlib.sha256(b"UNKNOWN\n").hexdigest()
+    with pytest.raises(TickstockError, match=r"mine\.csv: 1 lines wait until .* UTC: UNKNOWN: "):
+        project.run({FILE_TAG: "mine.csv", CONTENT_TAG: content}, "watch_list")
+    watch(project)
+    assert [one.run_id for one in found(project, Kind.RUN_FAILED)] == [burned]
+
+
+def break_down(*_: object, **__: object) -> None:
+    raise KeyError("share_landed")
+
+
+@pytest.mark.parametrize(
+    ("broken", "silent"),
+    [
+        ("count_failed_runs", Kind.RUN_FAILED),
+        ("count_failed_checks", Kind.CHECK_FAILED),
+        ("health", Kind.DATABASE_SLOW),
+    ],
+)
+def test_a_look_that_fails_holds_up_no_other_and_fails_the_tick(
+    open_project: OpenProject, slack: ScriptedServer, monkeypatch: pytest.MonkeyPatch, broken: str, silent: Kind
+) -> None:
+    project = opened(open_project, slack, TICKSTOCK_LOW_DISK_GB="1e9")
+    monkeypatch.setattr("tickstock_assets.defs.state_alerts.SLOW_MS", 0.0)
+    fail(project)
+    evaluate(project, passed=False)
+    monkeypatch.setattr(alert_sensors, broken, break_down)
+    with pytest.raises(KeyError, match="share_landed"):
+        watch(project)
+    kinds = {Kind.RUN_FAILED, Kind.CHECK_FAILED, Kind.DATABASE_SLOW, Kind.DISK_LOW}
+    assert {kind for kind in kinds if found(project, kind)} == kinds - {silent}
+    assert tell(project).endswith("was told of 3")
+
+
+def test_a_look_that_fails_again_and_again_does_not_keep_another_where_it_is(
+    open_project: OpenProject, slack: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = opened(open_project, slack)
+    monkeypatch.setattr(run_alerts, "RUNS_A_TICK", 1)
+    monkeypatch.setattr(alert_sensors, "count_failed_checks", break_down)
+    for _ in range(3):
+        fail(project)
+    for n_told in (1, 2, 3):
+        with pytest.raises(KeyError):
+            watch(project)
+        assert [one.times for one in found(project, Kind.RUN_FAILED)] == [n_told]
 
 
 def test_a_check_is_alerted_until_all_that_did_not_pass_does(open_project: OpenProject, slack: ScriptedServer) -> None:

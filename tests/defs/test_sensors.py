@@ -270,6 +270,29 @@ def test_what_a_person_cancelled_is_not_begun_again_when_a_budget_ended_another_
     assert find(project, request).status == "cancelled"
 
 
+def test_once_a_person_cancels_a_run_none_is_started_behind_it_and_the_request_ends_with_the_others(
+    open_project: OpenProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = open_project(companies=4, calls_per_day=25)
+    monkeypatch.setattr(request_runs, "SYMBOLS_A_RUN", 1)
+    monkeypatch.setattr(sensors, "RUNS_A_TICK", 2)
+    request = enter(project)
+    first, second = tick(project)
+    stopped = make_run(project, first)
+    make_run(project, second)
+    # Its process takes its time to end.
+    project.instance.report_run_canceling(stopped)
+    assert tick(project) == []
+    project.instance.report_run_canceled(stopped)
+    assert tick(project) == []
+    assert find(project, request).status == "running"
+    make_run(project, second, dg.DagsterRunStatus.SUCCESS)
+    assert tick(project) == []
+    ended = find(project, request)
+    why = f"run {stopped.run_id[:8]} was cancelled; 2 of its 4 runs were not started any more"
+    assert (ended.status, ended.error) == ("cancelled", why)
+
+
 def test_a_run_done_again_after_its_request_was_closed_becomes_a_request_of_its_own(open_project: OpenProject) -> None:
     project = open_project(companies=2, calls_per_day=1)
     request = enter(project)

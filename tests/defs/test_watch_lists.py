@@ -15,13 +15,15 @@ from dagster._core.storage.tags import RUN_KEY_TAG
 from tests.defs.conftest import OpenProject
 from tests.defs.gap_holes import POLYGON, killed_at_statement, load, tick
 from tests.defs.simulated import FIRST, LAST, Project
+from tickstock_assets.defs import resources
 from tickstock_assets.defs import watch_lists as module
 from tickstock_assets.defs.partitions import SYMBOLS
 from tickstock_assets.defs.request_standing import ending_of
 from tickstock_assets.defs.symbol_sensor import new_symbols
 from tickstock_assets.defs.watch_lists import watch_lists
 from tickstock_assets.domain.errors import TickstockError
-from tickstock_assets.providers import http
+from tickstock_assets.loading.registry import open_lineup
+from tickstock_assets.providers.http import Patience
 from tickstock_assets.simulator import Fault, Plan, Vendor
 from tickstock_assets.storage import backfill_requests
 
@@ -377,6 +379,11 @@ def days_pass(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
     monkeypatch.setattr(module, "datetime", Later)
 
 
+def ask_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no request to a vendor be tried again: that takes a minute."""
+    monkeypatch.setattr(resources, "open_lineup", partial(open_lineup, patience=Patience(tries=1)))
+
+
 def goes_on(project: Project) -> bool:
     """Return whether the last run said that it goes on by itself, so that nobody is alerted."""
     (run,) = project.instance.get_runs(limit=1)
@@ -388,7 +395,7 @@ def goes_on(project: Project) -> bool:
 def test_a_fault_of_the_moment_is_met_a_few_times_in_a_row_and_then_told(
     watched: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "Patience", partial(http.Patience, tries=1))
+    ask_once(monkeypatch)
     folder = watched(**POLYGON)
     folder.project.simulator.script(Fault.SERVER_ERROR, times=module.MOST_ATTEMPTS)
     folder.write("mine.csv", "S0002\n")
@@ -416,21 +423,28 @@ def test_a_fault_of_the_moment_is_met_a_few_times_in_a_row_and_then_told(
 def test_a_budget_that_was_waited_for_begins_the_count_of_faults_anew(
     watched: Callable[..., Folder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "Patience", partial(http.Patience, tries=1))
-    folder = watched(calls_per_day=5)
-    load(folder.project, ["S0001"], FIRST, LAST)
-    use_up(folder.project)
+    ask_once(monkeypatch)
+    folder = watched()
+    folder.project.simulator.script(Fault.SERVER_ERROR, times=2)
     folder.write("mine.csv", "S0002\n")
     with pytest.raises(TickstockError, match="1 lines wait until"):
         folder.take()
-    for day in range(1, module.MOST_ATTEMPTS + 1):
-        folder.project.a_day_passes()
-        use_up(folder.project)
-        days_pass(monkeypatch, day)
+
+    def faults_before_the_next() -> str:
+        """Do the next run, which has to wait too, and return how many in a row before it have met a fault."""
         (again,) = folder.tick()
         with pytest.raises(TickstockError, match="1 lines wait until"):
             folder.run(again)
-    assert again.tags[module.FAULTS_TAG] == "0"
+        return again.tags[module.FAULTS_TAG]
+
+    days_pass(monkeypatch, 1)
+    assert faults_before_the_next() == "1"
+    use_up(folder.project)
+    assert faults_before_the_next() == "2"
+    folder.project.a_day_passes()
+    folder.project.simulator.script(Fault.SERVER_ERROR)
+    days_pass(monkeypatch, 2)
+    assert faults_before_the_next() == "0"
     assert goes_on(folder.project)
 
 

@@ -36,8 +36,8 @@ class Ending:
     Attributes:
         reason: a sentence.
         is_cancelled: whether a person stopped it.
-        continues_at: when an exhausted budget lets it go on (UTC); None where that was not the reason.
-        share_landed: share of its partitions that are landed, 0 to 1; known of those that a budget held up.
+        continues_at: when it goes on by itself (UTC), such as when a budget lasts again; None where it does not.
+        share_landed: share of its partitions that are landed, 0 to 1; known of loads that a budget held up.
     """
 
     reason: str
@@ -73,6 +73,12 @@ class RunStanding:
         return self.run.status == dg.DagsterRunStatus.NOT_STARTED and RETRY_NUMBER_TAG not in self.run.tags
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether a person stopped it, or is about to: its process may take its time to end."""
+        is_ending = self.run is not None and self.run.status == dg.DagsterRunStatus.CANCELING
+        return is_ending or (self.ending is not None and self.ending.is_cancelled)
+
+    @property
     def has_succeeded(self) -> bool:
         """Whether all is done."""
         return self.run is not None and self.run.is_success
@@ -100,10 +106,20 @@ class Standing:
 
     runs: Sequence[RunStanding]
 
+    @cached_property
+    def is_cancelled(self) -> bool:
+        """Whether a person stopped one of its runs, after which none is started any more; the others go on to their end."""
+        return any(one.is_cancelled for one in self.runs)
+
     @property
     def to_be_started(self) -> list[dg.RunRequest]:
         """Runs that Dagster is still to be asked for."""
-        return [one.planned.request for one in self.runs if one.is_to_be_started]
+        return [] if self.is_cancelled else [one.planned.request for one in self.runs if one.is_to_be_started]
+
+    @property
+    def n_left_out(self) -> int:
+        """Runs that are not started any more."""
+        return sum(one.is_to_be_started for one in self.runs) if self.is_cancelled else 0
 
     @cached_property
     def endings(self) -> list[Ending]:
@@ -113,7 +129,8 @@ class Standing:
     @property
     def is_over(self) -> bool:
         """Whether nothing more comes of this attempt."""
-        return all(one.has_succeeded or one.ending for one in self.runs)
+        is_left_out = self.is_cancelled
+        return all(one.has_succeeded or one.ending or (is_left_out and one.is_to_be_started) for one in self.runs)
 
     @property
     def n_partitions(self) -> int:
@@ -188,5 +205,7 @@ def ending_of(instance: dg.DagsterInstance, run: dg.DagsterRun | None) -> Ending
         said = event.step_failure_data.user_failure_data if event.is_step_failure else None
         if said and CONTINUES_AT in said.metadata:
             continues_at = datetime.fromtimestamp(float(str(said.metadata[CONTINUES_AT].value)), UTC)
-            return Ending(reason, continues_at=continues_at, share_landed=float(str(said.metadata[SHARE_LANDED].value)))
+            # A watch list has no partitions of which to tell a share.
+            share = said.metadata.get(SHARE_LANDED)
+            return Ending(reason, continues_at=continues_at, share_landed=float(str(share.value)) if share else None)
     return Ending(reason)

@@ -50,6 +50,11 @@ class Position:
         """Return what a sensor's cursor says."""
         return cls(**json.loads(cursor)) if cursor else cls()
 
+    def or_later(self, other: "Position") -> "Position":
+        """Return of each what is further on."""
+        numbers = [one.evaluations_after for one in (self, other) if one.evaluations_after is not None]
+        return Position(max(self.runs_since, other.runs_since, key=_moment), max(numbers, default=None))
+
     def as_cursor(self) -> str:
         """Return it for a sensor's cursor."""
         return json.dumps(asdict(self))

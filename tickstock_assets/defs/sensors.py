@@ -100,7 +100,7 @@ def _write_down(connection: Connection, request: BackfillRequest, state: Standin
         backfill_requests.progress(connection, request.id, state.share)
     elif not state.endings:
         backfill_requests.succeed(connection, request.id)
-    elif any(one.is_cancelled for one in state.endings):
+    elif state.is_cancelled:
         # Also where a budget ended another of its runs: what a person stopped is not begun again tomorrow.
         backfill_requests.cancel(connection, request.id, _reasons(state))
     elif state.continues_at is not None:
@@ -110,7 +110,10 @@ def _write_down(connection: Connection, request: BackfillRequest, state: Standin
 
 
 def _reasons(state: Standing) -> str:
-    return "; ".join(one.reason for one in state.endings)
+    reasons = [one.reason for one in state.endings]
+    if state.n_left_out:
+        reasons.append(f"{state.n_left_out} of its {len(state.runs)} runs were not started any more")
+    return "; ".join(reasons)
 
 
 def _stop_cancelled(instance: dg.DagsterInstance) -> None:

@@ -4,6 +4,9 @@ A file is read when it has stood unchanged from one tick to the next, so none is
 done in a run, whose key is the file's name and content: the same content is never taken twice, and a changed file is. The
 run of a file with mistakes takes the other lines, writes `<name>.errors.txt` beside it and fails with the mistakes by line.
 
+A run that a provider gave nothing is followed by another: after a budget as often as it takes, after a fault of the moment a
+few times, after a refusal not at all. The last one's failure is alerted like any other, as it does not say when it goes on.
+
 Elsewhere: what a line is (domain/watch_list.py), what is done for it (loading/watched.py).
 """
 
@@ -34,11 +37,17 @@ from tickstock_assets.settings import settings
 FILE_TAG, CONTENT_TAG = "tickstock/watch_list", "tickstock/watch_list_sha256"
 # Of a run that found another content than it was started for, or none.
 MISSED_TAG = "tickstock/watch_list_missed"
+# Metadata of a failure: how many runs in a row have met a fault of the moment.
+N_FAULTS = "faults_in_a_row"
+# How many runs in a row, of those before one, met a fault of the moment, or ended without saying why.
+FAULTS_TAG = "tickstock/watch_list_faults"
 # What a tick starts; the other files are taken by the next ones. A larger file is no list of symbols.
 RUNS_A_TICK, LARGEST_BYTES = 20, 10_000_000
 MISTAKES_TOLD = 5
-# At a content whose run ended without saying why.
+# In a row, that meet a fault of the moment or end without saying why.
 MOST_ATTEMPTS = 3
+# Of a content that was taken once Dagster makes no run of the same name again.
+TAKEN_ANEW = "mend that, then rename the file, which has it taken anew"
 
 
 @dataclass
@@ -49,7 +58,7 @@ class Seen:
         size: bytes.
         changed_ns: when it was last written to.
         sha256: of the content that was taken, or None; of a file that is too large, what stands for it.
-        attempt: at taking it, from 1; there are several where a provider's budget ended one.
+        attempt: at taking it, from 1; there are several where a provider gave nothing in one.
         is_over: whether no run is to be waited for any more.
     """
 
@@ -58,6 +67,14 @@ class Seen:
     sha256: str | None = None
     attempt: int = 1
     is_over: bool = False
+
+
+@dataclass(frozen=True)
+class _Next:
+    """The run that follows another: when, and how many in a row have met a fault by then."""
+
+    continues_at: datetime
+    n_faults: int
 
 
 @dg.op(pool=POOL)
@@ -90,7 +107,7 @@ def take_watch_list(context: dg.OpExecutionContext, market_data: MarketData, dat
         "asked_for_before": result.n_asked_before,
         "mistakes": dg.MetadataValue.md("\n".join(f"- {mistake}" for mistake in mistakes) or "none"),
     }
-    _require_all_taken(name, mistakes, result, metadata)
+    _require_all_taken(name, mistakes, result, metadata, _faults_before(context.run))
     context.add_output_metadata(metadata)
 
 
@@ -174,24 +191,25 @@ def _decided(instance: dg.DagsterInstance, file: Path, before: Seen | None) -> t
 
 
 def _followed(instance: dg.DagsterInstance, file: Path, seen: Seen) -> tuple[Seen, dg.RunRequest | None]:
-    """Look at the last run of a file's content: one that a provider's budget ended is followed by another in time."""
+    """Look at the last run of a file's content: one that a provider gave nothing is followed by another in time."""
     tags = {FILE_TAG: file.name, CONTENT_TAG: str(seen.sha256)}
     runs = instance.get_runs(dg.RunsFilter(tags=tags), limit=1)
+    n_faults = _faults_before(runs[0]) if runs else 0
     if not runs or runs[0].status == dg.DagsterRunStatus.NOT_STARTED:
-        return seen, _run_of(file, seen)
+        return seen, _run_of(file, seen, n_faults)
     if not runs[0].is_finished or is_waited_for(instance, runs[0]):
         return seen, None
     if MISSED_TAG in runs[0].tags:
         seen.attempt += 1
-        return seen, _run_of(file, seen)
-    continues_at = _continues_at(instance, runs[0], seen.attempt)
-    if continues_at is None:
+        return seen, _run_of(file, seen, n_faults)
+    found = _next_after(instance, runs[0])
+    if found is None:
         seen.is_over = True
         return seen, None
-    if datetime.now(UTC) < continues_at:
+    if datetime.now(UTC) < found.continues_at:
         return seen, None
     seen.attempt += 1
-    return seen, _run_of(file, seen)
+    return seen, _run_of(file, seen, found.n_faults)
 
 
 def _checksum(file: Path) -> str:
@@ -200,26 +218,31 @@ def _checksum(file: Path) -> str:
     return f"{size} bytes" if size > LARGEST_BYTES else hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _run_of(file: Path, seen: Seen) -> dg.RunRequest:
+def _run_of(file: Path, seen: Seen, n_faults: int = 0) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=f"{file.name}/{seen.sha256}/{seen.attempt}",
-        tags={FILE_TAG: file.name, CONTENT_TAG: str(seen.sha256)},
+        tags={FILE_TAG: file.name, CONTENT_TAG: str(seen.sha256), FAULTS_TAG: str(n_faults)},
     )
 
 
-def _continues_at(instance: dg.DagsterInstance, run: dg.DagsterRun, attempt: int) -> datetime | None:
-    """Return when a run is to be done again that could not ask a provider, or whose end nobody explains; None of others."""
+def _faults_before(run: dg.DagsterRun) -> int:
+    return int(run.tags.get(FAULTS_TAG, "0"))
+
+
+def _next_after(instance: dg.DagsterInstance, run: dg.DagsterRun) -> _Next | None:
+    """Return the run that is to follow one that a provider gave nothing, or whose end nobody explains; None of others."""
     if run.status != dg.DagsterRunStatus.FAILURE:
         return None
     for one in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE):
         event = one.dagster_event
         said = event.step_failure_data.user_failure_data if event and event.is_step_failure else None
         if said and CONTINUES_AT in said.metadata:
-            return datetime.fromtimestamp(float(str(said.metadata[CONTINUES_AT].value)), UTC)
+            continues_at = datetime.fromtimestamp(float(str(said.metadata[CONTINUES_AT].value)), UTC)
+            return _Next(continues_at, int(str(said.metadata[N_FAULTS].value)) if N_FAULTS in said.metadata else 0)
         if said and "mistakes" in said.metadata:
             return None
-    ended = ended_at(instance, run)
-    return None if attempt >= MOST_ATTEMPTS or ended is None else ended + TRY_AGAIN_AFTER
+    ended, n_faults = ended_at(instance, run), _faults_before(run) + 1
+    return None if n_faults >= MOST_ATTEMPTS or ended is None else _Next(ended + TRY_AGAIN_AFTER, n_faults)
 
 
 def _read(content: bytes) -> WatchList:
@@ -249,17 +272,23 @@ def _write_down(context: dg.OpExecutionContext, file: Path, mistakes: Sequence[s
         context.log.warning("%s could not be written: %s", file, error.strerror)
 
 
-def _require_all_taken(name: str, mistakes: Sequence[str], result: Watched, metadata: Mapping[str, Any]) -> None:
-    """Raise dg.Failure where lines have mistakes, or a provider is to be asked for them later."""
+def _require_all_taken(
+    name: str, mistakes: Sequence[str], result: Watched, metadata: Mapping[str, Any], faults_before: int
+) -> None:
+    """Raise dg.Failure where lines have mistakes, or a provider gave nothing of them; where it goes on, with the moment."""
     if not mistakes and not result.left:
         return
     said: list[str] = []
     goes_on: dict[str, Any] = {}
+    n_faults = faults_before + 1 if result.met_a_fault else 0
     if mistakes:
         told = "; ".join(mistakes[:MISTAKES_TOLD]) + ("; ..." if len(mistakes) > MISTAKES_TOLD else "")
         said.append(f"{len(mistakes)} lines have mistakes, the others are taken; see {name}.errors.txt: {told}")
-    if result.continues_at is not None:
-        at = f"{result.continues_at:%Y-%m-%d %H:%M} UTC"
-        said.append(f"{len(result.left)} lines wait until {at}: {next(iter(result.left.values()))}")
-        goes_on[CONTINUES_AT] = dg.MetadataValue.timestamp(result.continues_at)
+    why = next(iter(result.left.values()), None)
+    if why and result.continues_at is not None and n_faults < MOST_ATTEMPTS:
+        said.append(f"{len(result.left)} lines wait until {result.continues_at:%Y-%m-%d %H:%M} UTC: {why}")
+        goes_on = {CONTINUES_AT: dg.MetadataValue.timestamp(result.continues_at), N_FAULTS: n_faults}
+    elif why:
+        times = f" in {n_faults} attempts" if n_faults else ""
+        said.append(f"{len(result.left)} lines are not taken{times}: {why}; {TAKEN_ANEW}")
     raise dg.Failure(f"{name}: {'; '.join(said)}", metadata={**metadata, **goes_on}, allow_retries=False)

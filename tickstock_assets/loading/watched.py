@@ -11,7 +11,12 @@ from itertools import batched
 
 from sqlalchemy import Connection
 
-from tickstock_assets.domain.errors import ConfigError
+from tickstock_assets.domain.errors import (
+    ConfigError,
+    ProviderError,
+    QuotaExhaustedError,
+    TransientProviderError,
+)
 from tickstock_assets.domain.exchanges import calendar_of
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.domain.watch_list import Wanted
@@ -38,8 +43,9 @@ class Watched:
         requests: ids of those entered.
         n_asked_before: lines whose history was asked for already.
         problems: by line, what is wrong.
-        left: lines for which the provider could not be asked now, with the reason.
-        continues_at: when it can (UTC); None where nothing is left.
+        left: lines for which the provider gave nothing, with the reason.
+        continues_at: when it may (UTC); None where nothing is left, or it refuses until somebody changes something.
+        met_a_fault: whether that was a fault of the moment, after which `continues_at` is a guess, and no used-up budget.
     """
 
     new: list[str] = field(default_factory=list)
@@ -48,6 +54,18 @@ class Watched:
     problems: dict[int, str] = field(default_factory=dict)
     left: dict[int, str] = field(default_factory=dict)
     continues_at: datetime | None = None
+    met_a_fault: bool = False
+
+
+@dataclass
+class _Answers(Outcome):
+    """What providers have answered, and whether one refuses until somebody changes something, such as its key."""
+
+    is_refused: bool = False
+
+    def note(self, problem: str, error: ProviderError) -> None:
+        super().note(problem, error)
+        self.is_refused |= not isinstance(error, QuotaExhaustedError | TransientProviderError)
 
 
 @dataclass(frozen=True)
@@ -78,8 +96,8 @@ def take(
     """
     result = Watched()
     for lines in batched(wanted, LINES_AT_A_TIME):
-        if result.continues_at is not None:
-            # A budget, or the provider, is away: nobody need be asked for the rest.
+        if result.left:
+            # A budget, or the provider, is away, or it refuses: nobody need be asked for the rest.
             result.left |= dict.fromkeys((one.line for one in lines), next(iter(result.left.values())))
             continue
         known = _known(loader, lines, result)
@@ -97,7 +115,7 @@ def _known(loader: Loader, lines: Sequence[Wanted], result: Watched) -> list[Wan
     """Return the lines whose instruments are in the database, after the providers were asked for those that were not."""
     with loader.engine.connect() as connection:
         before = set(bars.symbols(connection)["symbol"])
-    outcome = Outcome()
+    outcome = _Answers()
     symbols = list(dict.fromkeys(one.symbol for one in lines))
     found_by_now = set(loader.know(symbols, outcome))
     result.new += sorted(found_by_now - before)
@@ -107,8 +125,9 @@ def _known(loader: Loader, lines: Sequence[Wanted], result: Watched) -> list[Wan
             result.problems[one.line] = outcome.unknown[one.symbol]
         elif one.symbol not in known:
             result.left[one.line] = "; ".join(outcome.problems)
-    if result.left:
+    if result.left and not outcome.is_refused:
         result.continues_at = outcome.continues_at or datetime.now(UTC) + TRY_AGAIN_AFTER
+        result.met_a_fault = outcome.continues_at is None
     with loader.engine.connect() as connection:
         exchanges = bars.exchanges(connection, symbols)
     for one in lines:
