@@ -20,8 +20,8 @@ def test_derived_rows_answer_for_their_window_even_when_there_are_none() -> None
     assert _scope(TABLES["bar_features"], pd.DataFrame(), WINDOWS) == Scope(WINDOWS, "timestamp", {"timeframe": ["1d"]})
 
 
-def test_splits_answer_for_all_of_their_source() -> None:
-    assert _scope(TABLES["splits"], SPLITS, None) == Scope(where={"source": ["sample"]})
+def test_splits_answer_for_the_symbols_of_their_source_that_are_listed() -> None:
+    assert _scope(TABLES["splits"], SPLITS, None) == Scope(where={"source": ["sample"], "symbol": ["AAPL"]})
 
 
 def test_an_empty_answer_of_a_provider_removes_no_split() -> None:

@@ -143,8 +143,8 @@ def _scope(table: Table, frame: pd.DataFrame, windows: Sequence[Window] | None) 
         return None
     if windows is not None:
         return Scope(windows, table.time_column, table.where)
-    # A table without partitions comes whole from its provider, and nothing at all is no answer.
-    return None if frame.empty else Scope(where={"source": frame["source"].unique().tolist()})
+    # A provider that lists nothing of a symbol any more has forgotten it, or has a bad day: what is stored of it stays.
+    return None if frame.empty else Scope(where={name: sorted(frame[name].unique()) for name in ("source", "symbol")})
 
 
 def _span(table: Table, frame: pd.DataFrame) -> dict[str, str]:

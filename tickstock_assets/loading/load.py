@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from sqlalchemy import Connection, Engine
 
-from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
+from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, TransientProviderError
 from tickstock_assets.domain.timeframes import Timeframe
 from tickstock_assets.domain.windows import Window
 from tickstock_assets.loading.calendar import know_sessions
@@ -70,6 +70,7 @@ class Outcome:
         problems: what else failed: a sentence each.
         gaps: by symbol, the sessions that have no bar.
         continues_at: when it goes on (UTC), where it was not to wait for an exhausted budget.
+        may_pass: whether any of what was noted may well succeed when it is tried again; of bars the landings say so.
     """
 
     landings: list[Landing] = field(default_factory=list)
@@ -77,10 +78,12 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     gaps: dict[str, list[date]] = field(default_factory=dict)
     continues_at: datetime | None = None
+    may_pass: bool = False
 
     def note(self, problem: str, error: ProviderError) -> None:
         """Note what failed, and when it goes on where only a budget held it up."""
         self.problems.append(problem)
+        self.may_pass |= isinstance(error, TransientProviderError)
         if isinstance(error, QuotaExhaustedError):
             self.continues_at = error.until
 

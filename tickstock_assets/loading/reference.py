@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from tickstock_assets.domain.errors import NotEntitledError, ProviderError, QuotaExhaustedError, TransientProviderError
 from tickstock_assets.domain.quality import violations
@@ -57,6 +57,7 @@ def first_to_answer[T](lineup: Lineup, ask: Callable[[Provider], T]) -> tuple[Pr
 
     Raises:
         QuotaExhaustedError: a budget is used up, and nobody else is to be asked or answers.
+        TransientProviderError: nobody answers, and one of them may well when asked again.
         ProviderError: nobody answers, or one refuses for good.
     """
     refused: list[ProviderError] = []
@@ -72,7 +73,8 @@ def first_to_answer[T](lineup: Lineup, ask: Callable[[Provider], T]) -> tuple[Pr
     exhausted = [error for error in refused if isinstance(error, QuotaExhaustedError)]
     if exhausted:
         raise min(exhausted, key=lambda error: error.until)
-    raise ProviderError("; ".join(str(error) for error in refused))
+    may_pass = any(isinstance(error, TransientProviderError) for error in refused)
+    raise (TransientProviderError if may_pass else ProviderError)("; ".join(str(error) for error in refused))
 
 
 def store_symbols(connection: Connection, provider: Provider, listed: pd.DataFrame) -> set[str]:
@@ -96,6 +98,16 @@ def actions_due(engine: Engine, lineup: Lineup, symbols: Sequence[str]) -> list[
                 if datetime.now(UTC) - asked_at < ACTIONS_LAST:
                     fresh.add(window.symbol)
     return [symbol for symbol in symbols if symbol not in fresh]
+
+
+def count_forgotten(connection: Connection, provider: Provider, table: str, listed: pd.DataFrame) -> int:
+    """Return how many symbols have splits, or dividends, of a provider that lists none of them any more."""
+    statement = text(
+        f"SELECT count(DISTINCT symbol) FROM {table} "  # noqa: S608 a table of ours
+        "WHERE source = :source AND symbol <> ALL (CAST(:listed AS text[]))"
+    )
+    asked = {"source": provider.name, "listed": listed["symbol"].unique().tolist()}
+    return int(connection.execute(statement, asked).scalar_one())
 
 
 def store_actions(

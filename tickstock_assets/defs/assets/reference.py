@@ -13,12 +13,12 @@ from tickstock_assets.defs.resources import Database, MarketData, engine
 from tickstock_assets.defs.retries import retried
 from tickstock_assets.defs.storing_metadata import counts_metadata
 from tickstock_assets.defs.unfinished import reference_held_up
-from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError
+from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, TransientProviderError
 from tickstock_assets.domain.schemas import DIVIDENDS, SPLITS
 from tickstock_assets.loading.calendar import renew_sessions
 from tickstock_assets.loading.lineup import source_of
 from tickstock_assets.loading.load import Loader, Outcome
-from tickstock_assets.loading.reference import first_to_answer, keep_valid_symbols, with_type
+from tickstock_assets.loading.reference import count_forgotten, first_to_answer, keep_valid_symbols, with_type
 from tickstock_assets.loading.validating import keep_valid
 from tickstock_assets.providers.base import Dataset, Provider
 from tickstock_assets.storage import audit, bars
@@ -121,7 +121,7 @@ def _renew_as_budgets_allow(
         error = QuotaExhaustedError("; ".join(outcome.problems), outcome.continues_at)
         raise reference_held_up(context, database, wanted, market_data.lineup.horizon(), error)
     if outcome.problems:
-        raise ProviderError("; ".join(outcome.problems))
+        raise (TransientProviderError if outcome.may_pass else ProviderError)("; ".join(outcome.problems))
 
 
 def _known(database: Database) -> list[str]:
@@ -136,8 +136,16 @@ def _valid(
     frame: pd.DataFrame,
     contract: DataFrameSchema,
 ) -> pd.DataFrame:
-    """Return the rows that keep the contract; the others are quarantined and counted in the metadata."""
-    source = source_of(provider, Dataset(context.asset_key.path[-1]))
-    valid, n_rejected = database.in_transaction(lambda connection: keep_valid(connection, source, frame, contract))
-    context.add_output_metadata({"rows_in": len(frame), "rows_quarantined": n_rejected})
+    """Return the rows that keep the contract; the others are quarantined.
+
+    The metadata count those, and the symbols of which nothing is listed any more: theirs stay (io_managers.py).
+    """
+    table = context.asset_key.path[-1]
+
+    def keep(connection: Connection) -> tuple[pd.DataFrame, int, int]:
+        valid, n_rejected = keep_valid(connection, source_of(provider, Dataset(table)), frame, contract)
+        return valid, n_rejected, count_forgotten(connection, provider, table, valid)
+
+    valid, n_rejected, n_kept = database.in_transaction(keep)
+    context.add_output_metadata({"rows_in": len(frame), "rows_quarantined": n_rejected, "symbols_kept": n_kept})
     return valid.assign(source=provider.name)
