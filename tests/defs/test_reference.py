@@ -91,3 +91,12 @@ def test_what_a_vendor_forgets_stays_and_what_it_takes_back_goes(open_project: O
     assert (kept("splits"), kept("dividends")) == (1, 1)
     # Nothing that is measured on them need be measured anew.
     assert project.rows("SELECT count(*) FROM split_revisions") == [(0,)]
+
+
+def test_a_run_says_how_many_calls_it_took(open_project: OpenProject) -> None:
+    project = open_project(companies=3, calls_per_day=25)
+    project.run({}, "reference")
+    (run,) = project.instance.get_runs(limit=1)
+    # One for the list of instruments, two for the splits and dividends of each.
+    assert run.tags["tickstock/cost_api_calls"] == str(len(project.simulator.record.calls)) == "7"
+    assert float(run.tags["tickstock/cost_seconds"]) > 0

@@ -24,6 +24,7 @@ from tickstock_assets.defs.recording import RECORDED
 from tickstock_assets.defs.request_runs import CONTINUES_AT, GAP_HEALING, REQUEST_TAG, SHARE_LANDED
 from tickstock_assets.defs.resources import Database, MarketData, engine
 from tickstock_assets.defs.retries import retried
+from tickstock_assets.defs.run_cost import add_cost, counted
 from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, TransientProviderError
 from tickstock_assets.loading.gap_healing import DATASETS, Healer, Healing, windows_of_gaps
 from tickstock_assets.storage import backfill_requests, gap_attempts
@@ -37,7 +38,9 @@ def ask_again_for_gaps(context: dg.OpExecutionContext, market_data: MarketData, 
     """Fetch the days of the request's open gaps, store what comes, and look whether they are filled."""
     request = _request(context, database)
     healer = Healer(market_data.lineup, engine(), market_data.landing_folder, database.run)
-    result = healer.heal(request)
+    with counted(context, market_data.lineup):
+        result = healer.heal(request)
+    add_cost(context, rows_landed=result.landing.rows, bytes_landed=result.landing.bytes)
     for event in _materialized(context, database, request, result):
         context.log_event(event)
     metadata = {

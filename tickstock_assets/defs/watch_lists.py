@@ -27,6 +27,7 @@ from tickstock_assets.defs.partitions import FIRST_DAY, SYMBOLS
 from tickstock_assets.defs.request_runs import CONTINUES_AT
 from tickstock_assets.defs.resources import Database, MarketData, engine
 from tickstock_assets.defs.retries import retried
+from tickstock_assets.defs.run_cost import counted
 from tickstock_assets.defs.run_records import ended_at
 from tickstock_assets.domain.errors import ConfigError
 from tickstock_assets.domain.watch_list import WatchList, read_watch_list, report
@@ -91,13 +92,14 @@ def take_watch_list(context: dg.OpExecutionContext, market_data: MarketData, dat
     content = file.read_bytes()
     listed = _read(content)
     partitions = str(SYMBOLS.name)
-    result = take(
-        Loader(market_data.lineup, engine(), market_data.landing_folder, run=database.run),
-        listed.wanted,
-        f"watch list {name}",
-        FIRST_DAY,
-        lambda symbols: context.instance.add_dynamic_partitions(partitions, list(symbols)),
-    )
+    with counted(context, market_data.lineup):
+        result = take(
+            Loader(market_data.lineup, engine(), market_data.landing_folder, run=database.run),
+            listed.wanted,
+            f"watch list {name}",
+            FIRST_DAY,
+            lambda symbols: context.instance.add_dynamic_partitions(partitions, list(symbols)),
+        )
     mistakes = report(listed.problems | result.problems)
     _write_down(context, file.with_name(f"{file.name}.errors.txt"), mistakes)
     metadata = {

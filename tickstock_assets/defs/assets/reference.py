@@ -11,6 +11,7 @@ from tickstock_assets.defs.partitions import SYMBOLS
 from tickstock_assets.defs.plots import rows_as_table
 from tickstock_assets.defs.resources import Database, MarketData, engine
 from tickstock_assets.defs.retries import retried
+from tickstock_assets.defs.run_cost import counted
 from tickstock_assets.defs.storing_metadata import counts_metadata
 from tickstock_assets.defs.unfinished import reference_held_up
 from tickstock_assets.domain.errors import ProviderError, QuotaExhaustedError, TransientProviderError
@@ -46,9 +47,10 @@ def symbols(context: dg.AssetExecutionContext, market_data: MarketData, database
         return keep_valid_symbols(connection, provider, wanted)
 
     try:
-        _, (valid, n_rejected) = first_to_answer(
-            lineup, lambda provider: database.in_transaction(lambda connection: keep(connection, provider))
-        )
+        with counted(context, lineup):
+            _, (valid, n_rejected) = first_to_answer(
+                lineup, lambda provider: database.in_transaction(lambda connection: keep(connection, provider))
+            )
     except QuotaExhaustedError as error:
         raise reference_held_up(context, database, known, lineup.horizon(), error) from None
     context.add_output_metadata({"rows_in": len(valid), "rows_quarantined": n_rejected})
@@ -91,7 +93,8 @@ def splits(context: dg.AssetExecutionContext, market_data: MarketData, database:
     if market_data.lineup.has_day_budget:
         _renew_as_budgets_allow(context, market_data, database, wanted)
         return pd.DataFrame(columns=["symbol", "execution_date", "source"])
-    provider, listed = first_to_answer(market_data.lineup, lambda one: one.splits(wanted))
+    with counted(context, market_data.lineup):
+        provider, listed = first_to_answer(market_data.lineup, lambda one: one.splits(wanted))
     return _valid(context, database, provider, listed, SPLITS)
 
 
@@ -103,7 +106,8 @@ def dividends(context: dg.AssetExecutionContext, market_data: MarketData, databa
     if market_data.lineup.has_day_budget:
         _renew_as_budgets_allow(context, market_data, database, wanted)
         return pd.DataFrame(columns=["symbol", "ex_dividend_date", "distribution_type", "source"])
-    provider, listed = first_to_answer(market_data.lineup, lambda one: one.dividends(wanted))
+    with counted(context, market_data.lineup):
+        provider, listed = first_to_answer(market_data.lineup, lambda one: one.dividends(wanted))
     return _valid(context, database, provider, with_type(listed), DIVIDENDS)
 
 
@@ -116,7 +120,8 @@ def _renew_as_budgets_allow(
     """
     outcome = Outcome()
     loader = Loader(market_data.lineup, engine(), market_data.landing_folder, run=database.run)
-    loader.load_actions(wanted, outcome)
+    with counted(context, market_data.lineup):
+        loader.load_actions(wanted, outcome)
     if outcome.continues_at is not None:
         error = QuotaExhaustedError("; ".join(outcome.problems), outcome.continues_at)
         raise reference_held_up(context, database, wanted, market_data.lineup.horizon(), error)
