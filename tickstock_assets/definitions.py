@@ -27,6 +27,7 @@ from tickstock_assets.defs.gap_healing import HEALING
 from tickstock_assets.defs.io_managers import TableIOManager
 from tickstock_assets.defs.jobs import DAGSTER_CLEANUP, JOBS, RETENTION
 from tickstock_assets.defs.minute_checks import MINUTE_CHECKS
+from tickstock_assets.defs.open_requests import OPEN_REQUESTS
 from tickstock_assets.defs.quality_checks import QUALITY_CHECKS
 from tickstock_assets.defs.resources import Database, MarketData
 from tickstock_assets.defs.row_count_checks import ROW_COUNT_CHECKS
@@ -62,7 +63,7 @@ defs = dg.Definitions(
         ),
     ),
     asset_checks=[*CHECKS, *MINUTE_CHECKS, *QUALITY_CHECKS, *GAP_CHECKS, *ROW_COUNT_CHECKS],
-    jobs=[*JOBS, RETENTION, DAGSTER_CLEANUP, HEALING, WATCH_LIST],
+    jobs=[*JOBS, RETENTION, DAGSTER_CLEANUP, HEALING, WATCH_LIST, OPEN_REQUESTS],
     schedules=SCHEDULES,
     sensors=SENSORS,
     resources={

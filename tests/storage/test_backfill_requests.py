@@ -189,9 +189,10 @@ def test_a_moment_without_a_zone_is_refused(database: Engine) -> None:
 def test_a_person_names_a_request_by_how_its_id_begins(database: Engine) -> None:
     first, second = enter(database, "AAPL"), enter(database, "MSFT")
     with database.connect() as connection:
-        assert [one.id for one in backfill_requests.beginning_with(connection, first[:13].upper(), 2)] == [first]
-        assert len(backfill_requests.beginning_with(connection, "", 2)) == 2
-        assert backfill_requests.beginning_with(connection, "%", 2) == []
+        assert backfill_requests.the_one(connection, f" {first[:13].upper()} ", is_open=True).id == first
+        for beginning in ("", "%", "nothing"):
+            with pytest.raises(ConfigError, match="expected how the id of one begins, found none"):
+                backfill_requests.the_one(connection, beginning)
         assert [one.id for one in backfill_requests.newest(connection, 1)] == [second]
 
 

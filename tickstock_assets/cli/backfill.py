@@ -136,9 +136,7 @@ def cancel(
     from tickstock_assets.storage import audit, backfill_requests
     from tickstock_assets.storage.retry import in_transaction
 
-    request = _request(request_id)
-    if not request.is_open:
-        raise ConfigError(f"Request {request.id[:ID_SHOWN]}: expected one that is open, found it {request.status}")
+    request = _request(request_id, is_open=True)
     said = f"cancelled by {getpass.getuser()}" + (f": {reason}" if reason else "")
     closing = partial(backfill_requests.cancel, request_id=request.id, reason=said)
     in_transaction(engine(), closing, audit.Run("tickstock backfill", str(uuid4())))
@@ -167,16 +165,10 @@ def _follow(instance: "dg.DagsterInstance", ids: list[str], *, as_json: bool) ->
         raise typer.Exit(EXIT_NOT_LOADED)
 
 
-def _request(beginning: str) -> "BackfillRequest":
+def _request(beginning: str, *, is_open: bool = False) -> "BackfillRequest":
     """Return the one request whose id begins so."""
     from tickstock_assets.defs.resources import engine
     from tickstock_assets.storage import backfill_requests
 
     with engine().connect() as connection:
-        found = backfill_requests.beginning_with(connection, beginning.strip(), 2) if beginning.strip() else []
-    if len(found) != 1:
-        raise ConfigError(
-            f"Request {beginning!r}: expected how the id of one begins, found {'several' if found else 'none'}; "
-            "`tickstock backfill list` has them"
-        )
-    return found[0]
+        return backfill_requests.the_one(connection, beginning, is_open=is_open)

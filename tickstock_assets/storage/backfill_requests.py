@@ -182,9 +182,25 @@ def find(connection: Connection, request_id: str) -> BackfillRequest | None:
     return next(iter(_requests(connection.execute(ONE, {"id": request_id}).mappings())), None)
 
 
-def beginning_with(connection: Connection, start: str, most: int) -> list[BackfillRequest]:
-    """Return the requests whose ids begin so, newest first; a person types no more than tells them apart."""
-    return _requests(connection.execute(BEGINNING_WITH, {"start": start, "most": most}).mappings())
+def the_one(connection: Connection, beginning: str, *, is_open: bool = False) -> BackfillRequest:
+    """Return the request whose id begins so; a person types no more than tells it apart.
+
+    Raises:
+        ConfigError: none or several begin so, or it has to be open and is not.
+    """
+    values = {"start": beginning.strip(), "most": 2}
+    found = _requests(connection.execute(BEGINNING_WITH, values).mappings()) if beginning.strip() else []
+    if len(found) != 1:
+        raise ConfigError(
+            f"Request {beginning!r}: expected how the id of one begins, found {'several' if found else 'none'}; "
+            "`tickstock backfill list` has them"
+        )
+    (request,) = found
+    if is_open and not request.is_open:
+        raise ConfigError(
+            f"Request {request.id.partition('-')[0]}: expected one that is open, found it {request.status}"
+        )
+    return request
 
 
 def newest(connection: Connection, most: int, statuses: Sequence[str] = STATUSES) -> list[BackfillRequest]:
